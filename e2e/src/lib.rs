@@ -1,0 +1,1 @@
+//! Support for the end-to-end suites: a cluster handle, faults as data, conditions with deadlines.

@@ -1,0 +1,2 @@
+//! The stand-ins for Bookinfo and Grafana.
+fn main() {}
