@@ -1,0 +1,64 @@
+//! What could not be observed, and why. A gap is data: never an error, never silence.
+
+use serde::{Deserialize, Serialize};
+
+/// The parts of a Snapshot that checks declare as their inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Input {
+    Services,
+    EndpointSlices,
+    Pods,
+    Deployments,
+    Nodes,
+    Namespaces,
+    Events,
+    /// The DaemonSet, ConfigMap and pods of kube-proxy in kube-system.
+    KubeProxy,
+    /// A dial of the address from where the command runs.
+    ClientProbe,
+    /// A dial through a network namespace of its own on this node (root only).
+    OutsiderProbe,
+    /// The API server's proxy to a pod.
+    PodProxy,
+    /// The API server's proxy to a node's port.
+    NodeProxy,
+    /// Port-forward, which dials localhost inside the pod.
+    PortForward,
+    /// kube-proxy's rules on this node (root only).
+    Rules,
+    /// Routes, sysctls and sockets of this node (root only).
+    NodeSettings,
+}
+
+/// Why an input is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "reason")]
+pub enum GapReason {
+    /// RBAC said no.
+    Denied { verb: String, resource: String },
+    /// Only root on a node sees it.
+    NotRoot,
+    /// The command does not run on a node of this cluster.
+    NotOnNode,
+    /// A program of the node is missing.
+    NoProgram { program: String },
+    /// It did not answer in time.
+    Timeout,
+    /// Nothing to look at, e.g. no pod to forward to.
+    NothingThere,
+    /// Anything else, in the words of who failed.
+    Failed { message: String },
+}
+
+/// One input that is missing, wholly or for one subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    pub input: Input,
+    /// What it was about, e.g. a pod's name; none for the whole input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(flatten)]
+    pub reason: GapReason,
+}

@@ -1,0 +1,27 @@
+//! The nouns that travel through the program: plain data, serialisable, without any I/O.
+
+pub mod address;
+pub mod evidence;
+pub mod finding;
+pub mod gap;
+pub mod host;
+pub mod object_ref;
+pub mod plan;
+pub mod port;
+pub mod probe;
+pub mod snapshot;
+pub mod target;
+pub mod text;
+
+pub use address::{Address, AddressSource};
+pub use evidence::Evidence;
+pub use finding::{Code, Confidence, Finding, Severity};
+pub use gap::{Gap, GapReason, Input};
+pub use host::{Host, NodePortRule, ProxyMode, Rules, Stand};
+pub use object_ref::ObjectRef;
+pub use plan::{Act, ActionName, Allow, Change, Plan, Step, Tier, Verify, Withheld};
+pub use port::PortRef;
+pub use probe::{Outcome, Probe, Vantage};
+pub use snapshot::{Objects, Snapshot};
+pub use target::Target;
+pub use text::Text;

@@ -1,0 +1,160 @@
+//! What will be done: ordered steps, each complete before anything runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Code, ObjectRef, Text};
+
+/// How deep a step reaches (design: T0 tell … T6 the cloud).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Tier {
+    /// Only told.
+    T0,
+    /// Adds an object, or a fallback on this machine.
+    T1,
+    /// The target's Service.
+    T2,
+    /// The target's workload.
+    T3,
+    /// A system component.
+    T4,
+    /// This node's settings.
+    T5,
+    /// The cloud; only printed.
+    T6,
+}
+
+/// What `--allow` grants beyond consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Allow {
+    System,
+    Node,
+    Policy,
+    Workload,
+}
+
+/// The actions there are; each has a file under `plan/actions/` and a text under `locales/actions/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActionName {
+    /// Opens the fallback path on this machine.
+    OpenForward,
+    ServiceNodePort,
+    TargetPort,
+    Selector,
+    TrafficPolicy,
+    Scale,
+    PinToControlPlane,
+    HostPort,
+    WakeKubeProxy,
+    ScheduleKubeProxy,
+    RestartKubeProxy,
+    /// Told only: restore the route between the nodes.
+    RestoreRoute,
+    /// Told only: open the port in the security group.
+    OpenSecurityGroup,
+    /// Told only: make the workload healthy (image, crash, readiness, listen address).
+    MendWorkload,
+    /// Told only: create the Service.
+    CreateService,
+    /// Told only: install or repair kube-proxy by kubeadm.
+    InstallKubeProxy,
+    /// Told only: bring the node back.
+    MendNode,
+}
+
+/// One field, before and after. `None` is absence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// JSON pointer (RFC 6901).
+    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Value>,
+}
+
+/// The primitive a step is made of. Its inverse follows from the data it carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "act")]
+pub enum Act {
+    /// Changes fields of one object. Inverse: the same with `from` and `to` swapped.
+    Patch { object: ObjectRef, uid: String, changes: Vec<Change> },
+    /// Creates a selectorless throw-away Service and deletes it at once, which makes kube-proxy write its rules. Inverse: nothing is left.
+    Wake { namespace: String },
+    /// Deletes one pod that its DaemonSet makes anew. Inverse: none is needed.
+    DeletePod { object: ObjectRef, uid: String },
+    /// Starts the fallback forwarder in the background. Inverse: stops it.
+    Forward {
+        namespace: String,
+        service: String,
+        /// Where it listens: the nodePort on the node, or a local port.
+        listen_port: u16,
+        /// Address it binds; on a node the node's own, elsewhere loopback.
+        listen_address: std::net::IpAddr,
+        /// Whether it may lead the NodePort to itself by rules of its own (root on the node).
+        front: bool,
+    },
+    /// Only printed.
+    Tell,
+}
+
+/// How a step is known to have worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verify {
+    /// The finding that caused the step is gone in a new look.
+    Cleared,
+    /// The page answers at its address, around our own fallback.
+    Reachable,
+    /// The forwarder's own listener answers with the right page.
+    Forwarding,
+    /// Nothing to verify: it was only told.
+    Nothing,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    pub name: ActionName,
+    pub tier: Tier,
+    /// `namespace/service` of the target.
+    pub target: String,
+    /// The finding that asked for it.
+    pub cause: Code,
+    #[serde(flatten)]
+    pub act: Act,
+    pub verify: Verify,
+    /// Arguments of `action.<name>.does` and `.undoes`.
+    pub args: BTreeMap<String, String>,
+    /// The command a person would run for the same effect.
+    pub command: String,
+    /// The command that takes it back.
+    pub undo: String,
+}
+
+/// A step that is not taken, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Withheld {
+    pub step: Step,
+    /// The grant that would permit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Allow>,
+    /// Why it is withheld.
+    pub why: Text,
+}
+
+/// The plan is the dry run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    pub withheld: Vec<Withheld>,
+    /// Remarks for the reader, such as a Helm owner that may undo a change.
+    pub notes: Vec<Text>,
+}

@@ -1,0 +1,100 @@
+//! One blocking dial: TCP, then HTTP, with the class of every failure kept.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::model::Outcome;
+
+/// What is asked of the one who answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Value of the Host header.
+    pub host: &'a str,
+    /// Path with its leading slash; none: connecting is enough.
+    pub path: Option<&'a str>,
+    /// Text that only the right application's answer holds.
+    pub marker: Option<&'a str>,
+}
+
+/// At most this much of an answer is read in search of the marker.
+const ANSWER_LIMIT: usize = 256 * 1024;
+
+/// Dials, and asks where a path is given. `timeout` bounds connecting and the answer each.
+/// kube-proxy's REJECT is rate-limited by the kernel (1 s): a timeout below 1.5 s would call it a drop.
+pub fn dial(ip: IpAddr, port: u16, ask: &Ask<'_>, timeout: Duration) -> (Outcome, Duration) {
+    let start = Instant::now();
+    let outcome = match TcpStream::connect_timeout(&SocketAddr::new(ip, port), timeout) {
+        Err(error) => classify(&error),
+        Ok(stream) => match ask.path {
+            None => Outcome::Connected,
+            Some(path) => request(stream, path, ask, timeout),
+        },
+    };
+    (outcome, start.elapsed())
+}
+
+/// The class of a failed connect.
+pub fn classify(error: &std::io::Error) -> Outcome {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Outcome::Refused,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Timeout,
+        ErrorKind::HostUnreachable => Outcome::NoRoute,
+        ErrorKind::NetworkUnreachable => Outcome::NetworkUnreachable,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Outcome::Reset,
+        ErrorKind::PermissionDenied => Outcome::Forbidden,
+        _ => Outcome::Other { message: error.to_string() },
+    }
+}
+
+fn request(mut stream: TcpStream, path: &str, ask: &Ask<'_>, timeout: Duration) -> Outcome {
+    let deadline = Instant::now() + timeout;
+    let _ = stream.set_write_timeout(Some(timeout));
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: kubectl-bookaccess\r\nAccept: text/html, */*\r\nConnection: close\r\n\r\n",
+        ask.host
+    );
+    if let Err(error) = stream.write_all(head.as_bytes()) {
+        return classify(&error);
+    }
+    let mut answer = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let _ = stream.set_read_timeout(Some(left));
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&buffer[..n]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                break;
+            }
+            Err(error) if answer.is_empty() => return classify(&error),
+            Err(_) => break,
+        }
+        if answer.len() >= ANSWER_LIMIT || (ask.marker.is_some() && judge(&answer, ask.marker).is_right()) {
+            break;
+        }
+    }
+    if answer.is_empty() {
+        return if Instant::now() >= deadline { Outcome::Silent } else { Outcome::Empty };
+    }
+    judge(&answer, ask.marker)
+}
+
+/// What an answer is worth: its status, and whether the expected application gave it.
+pub fn judge(answer: &[u8], marker: Option<&str>) -> Outcome {
+    let Some(status) = answer
+        .strip_prefix(b"HTTP/1.")
+        .and_then(|rest| rest.get(2..5))
+        .and_then(|digits| std::str::from_utf8(digits).ok())
+        .and_then(|digits| digits.parse().ok())
+    else {
+        return Outcome::NotHttp;
+    };
+    let right = marker.is_none_or(|m| answer.windows(m.len()).any(|w| w == m.as_bytes()));
+    Outcome::Http { status, right }
+}

@@ -1,0 +1,21 @@
+//! From findings to a plan: which steps, in which order, and which are withheld.
+
+pub mod planner;
+
+use std::collections::BTreeSet;
+
+use crate::model::{ActionName, Allow, Code};
+
+pub use planner::plan;
+
+/// What the user granted, and what was tried before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Policy {
+    pub allow: BTreeSet<Allow>,
+    /// Whether a fallback path may be opened (`--no-fallback` forbids it).
+    pub fallback: bool,
+    /// A fallback of ours for this target runs already: `namespace/service`.
+    pub standing: BTreeSet<String>,
+    /// Rungs that did not help in this run: never tried twice.
+    pub tried: BTreeSet<(Code, ActionName)>,
+}
