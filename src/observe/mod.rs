@@ -1,6 +1,12 @@
 //! Looks at the cluster from several vantages at once and makes a Snapshot of it.
+//!
+//! What cannot be read becomes a Gap with its reason; nothing here judges.
 
+pub mod addresses;
+pub mod certificate;
 pub mod client;
 pub mod dial;
+pub mod node;
 #[cfg(target_os = "linux")]
 pub mod outsider;
+pub mod rules;
