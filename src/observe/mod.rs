@@ -6,7 +6,16 @@ pub mod addresses;
 pub mod certificate;
 pub mod client;
 pub mod dial;
+pub mod file;
+pub mod look;
 pub mod node;
+pub mod objects;
 #[cfg(target_os = "linux")]
 pub mod outsider;
+pub mod probes;
+pub mod proxies;
 pub mod rules;
+pub mod targets;
+
+pub use client::{Cluster, Connection, connect};
+pub use look::{Scope, choose, look};
