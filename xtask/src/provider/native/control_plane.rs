@@ -199,8 +199,6 @@ fn api_server(plan: &Plan, programs: &Programs) -> Vec<String> {
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
             format!("--tls-cert-file={PKI}/apiserver.crt"),
             format!("--tls-private-key-file={PKI}/apiserver.key"),
-            // Not kubeadm's: a lab's cluster is not asked for its speed under load but for its start.
-            "--shutdown-delay-duration=0s".into(),
         ],
     );
     argv
@@ -221,6 +219,9 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
         format!("--cluster-signing-key-file={PKI}/ca.key"),
         "--controllers=*,bootstrapsigner,tokencleaner".into(),
         format!("--kubeconfig={config}"),
+        // kubeadm leaves the defaults of 20 and 30, with which the controllers need 5 s to get their tokens.
+        "--kube-api-qps=200".into(),
+        "--kube-api-burst=400".into(),
         // One of each: there is nobody to elect against, and the lease costs the start seconds.
         "--leader-elect=false".into(),
         format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),

@@ -111,7 +111,8 @@ fn pod() -> Value {
             ],
             "livenessProbe": { "httpGet": { "path": "/health", "port": 8080 }, "initialDelaySeconds": 60,
                                "timeoutSeconds": 5, "successThreshold": 1, "failureThreshold": 5 },
-            "readinessProbe": { "httpGet": { "path": "/ready", "port": 8181 } },
+            // kubeadm leaves the period at 10 s, which is what a start would wait.
+            "readinessProbe": { "httpGet": { "path": "/ready", "port": 8181 }, "periodSeconds": 1 },
             "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                                  "capabilities": { "add": ["NET_BIND_SERVICE"], "drop": ["ALL"] } },
             "volumeMounts": [{ "mountPath": "/etc/coredns", "name": "config-volume", "readOnly": true }],

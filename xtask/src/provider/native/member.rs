@@ -95,13 +95,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn make_view(args: &Args) -> Result<()> {
     let data = &args.data;
     fs::create_dir_all(data)?;
+    mount("proc", "/proc", "proc", MountFlags::empty(), None).context("/proc")?;
     if on_overlay(data)? {
         // An overlay cannot lie on an overlay (a machine that is itself a container): memory instead of disk.
-        let staged = Path::new("/proc/self/fd");
-        let _ = staged;
         tmpfs_with_content(data)?;
     }
-    mount("proc", "/proc", "proc", MountFlags::empty(), None).context("/proc")?;
     fresh_sysfs(data)?;
     overlay("/etc", data)?;
     overlay("/var/lib", data)?;
@@ -165,6 +163,9 @@ fn make_view(args: &Args) -> Result<()> {
     if args.router {
         // The gateway's bridge is a switch: what passes it must not be translated. (A setting of this namespace.)
         let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
+        // "No route" is said to everybody and at once: a program that tries before kube-proxy has written its rules
+        // would otherwise sit out its timeout.
+        fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
         let _ = fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0");
         let _ = fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0");
     }

@@ -25,7 +25,7 @@ pub mod teardown;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -339,7 +339,6 @@ fn wait_until_ready(plan: &Plan, programs: &Programs, on: &Running) -> Result<()
         let seen = control_plane::kubectl(on, programs, &["get", "nodes,pods", "-A", "-o", "wide"]).unwrap_or_default();
         let events = control_plane::kubectl(on, programs, &["get", "events", "-A", "--field-selector=type=Warning"])
             .unwrap_or_default();
-        let _ = Duration::ZERO;
         control_plane::with_log(error, plan, &on.member, "kubelet").context(format!("{seen}\n{events}"))
     })
 }

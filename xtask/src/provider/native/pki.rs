@@ -52,11 +52,11 @@ impl Authority {
         let mut params = CertificateParams::new(server_names)?;
         params.distinguished_name = distinguished(name, groups);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = vec![if server_names.is_empty() {
-            ExtendedKeyUsagePurpose::ClientAuth
-        } else {
-            ExtendedKeyUsagePurpose::ServerAuth
-        }];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if !server_names.is_empty() {
+            // Both, as kubeadm's etcd certificate has them: etcd calls itself with it.
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Identity {
             certificate,
