@@ -75,11 +75,7 @@ pub struct App {
 impl App {
     pub fn from_env(role: Role) -> Self {
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "unnamed".to_owned());
-        Self {
-            role,
-            pod,
-            resolver: Resolver::of_system(),
-        }
+        Self { role, pod, resolver: Resolver::of_system() }
     }
 
     pub fn answer(&self, request: &Request) -> Reply {
@@ -95,17 +91,16 @@ impl App {
             (Role::Grafana, "/api/health") => {
                 json_reply(&json!({"database": "ok", "version": "13.2.3", "commit": "standin"}))
             }
-            (Role::Grafana, "/" | "/login") => {
-                html("<!DOCTYPE html>\n<html><head><title>Grafana</title></head><body>Welcome to Grafana</body></html>\n".to_owned())
-            }
+            (Role::Grafana, "/" | "/login") => html(
+                "<!DOCTYPE html>\n<html><head><title>Grafana</title></head><body>Welcome to Grafana</body></html>\n"
+                    .to_owned(),
+            ),
             (Role::Details | Role::Ratings | Role::Reviews(_), "/health") => {
                 json_reply(&json!({"status": format!("{} is healthy", self.role.name())}))
             }
             (Role::Details, path) if path.starts_with("/details/") => json_reply(&details()),
             (Role::Ratings, path) if path.starts_with("/ratings/") => json_reply(&ratings()),
-            (Role::Reviews(version), path) if path.starts_with("/reviews/") => {
-                json_reply(&self.reviews(version))
-            }
+            (Role::Reviews(version), path) if path.starts_with("/reviews/") => json_reply(&self.reviews(version)),
             _ => text(404, "not found\n"),
         }
     }
@@ -115,12 +110,7 @@ impl App {
         let (details, reviews) = std::thread::scope(|scope| {
             let details = scope.spawn(|| self.part("details", "/details/0", PART_LIMIT));
             let reviews = self.part("reviews", "/reviews/0", PART_LIMIT);
-            (
-                details
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("panic"))),
-                reviews,
-            )
+            (details.join().unwrap_or_else(|_| Err(io::Error::other("panic"))), reviews)
         });
         let mut body = String::from(
             "<!DOCTYPE html>\n<html>\n<head><title>Simple Bookstore App</title></head>\n<body>\n<h1>The Comedy of Errors</h1>\n",
@@ -133,11 +123,7 @@ impl App {
             Ok(reviews) => section(&mut body, "Book Reviews", &reviews_lines(&reviews)),
             Err(_) => missing(&mut body, "reviews"),
         }
-        let _ = write!(
-            body,
-            "<p>Served by pod {}</p>\n</body>\n</html>\n",
-            escape(&self.pod)
-        );
+        let _ = write!(body, "<p>Served by pod {}</p>\n</body>\n</html>\n", escape(&self.pod));
         body
     }
 
@@ -192,17 +178,10 @@ fn ratings() -> Value {
 }
 
 fn details_lines(details: &Value) -> Vec<String> {
-    [
-        "author",
-        "type",
-        "pages",
-        "publisher",
-        "language",
-        "ISBN-10",
-    ]
-    .iter()
-    .map(|key| format!("{key}: {}", plain(&details[*key])))
-    .collect()
+    ["author", "type", "pages", "publisher", "language", "ISBN-10"]
+        .iter()
+        .map(|key| format!("{key}: {}", plain(&details[*key])))
+        .collect()
 }
 
 fn reviews_lines(reviews: &Value) -> Vec<String> {
@@ -213,17 +192,9 @@ fn reviews_lines(reviews: &Value) -> Vec<String> {
             let rating = match &review["rating"] {
                 Value::Null => String::new(),
                 rating if rating["error"].is_string() => format!(" ({})", plain(&rating["error"])),
-                rating => format!(
-                    " ({} {} stars)",
-                    plain(&rating["stars"]),
-                    plain(&rating["color"])
-                ),
+                rating => format!(" ({} {} stars)", plain(&rating["stars"]), plain(&rating["color"])),
             };
-            format!(
-                "{}: {}{rating}",
-                plain(&review["reviewer"]),
-                plain(&review["text"])
-            )
+            format!("{}: {}{rating}", plain(&review["reviewer"]), plain(&review["text"]))
         })
         .collect();
     lines.push(format!("Reviews served by: {}", plain(&reviews["podname"])));
@@ -231,9 +202,7 @@ fn reviews_lines(reviews: &Value) -> Vec<String> {
 }
 
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn section(body: &mut String, title: &str, lines: &[String]) {
@@ -252,31 +221,17 @@ fn missing(body: &mut String, part: &str) {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn text(status: u16, body: &str) -> Reply {
-    Reply::Text {
-        status,
-        kind: "text/plain; charset=utf-8",
-        body: body.to_owned(),
-    }
+    Reply::Text { status, kind: "text/plain; charset=utf-8", body: body.to_owned() }
 }
 
 fn html(body: String) -> Reply {
-    Reply::Text {
-        status: 200,
-        kind: "text/html; charset=utf-8",
-        body,
-    }
+    Reply::Text { status: 200, kind: "text/html; charset=utf-8", body }
 }
 
 fn json_reply(value: &Value) -> Reply {
-    Reply::Text {
-        status: 200,
-        kind: "application/json",
-        body: format!("{value}\n"),
-    }
+    Reply::Text { status: 200, kind: "application/json", body: format!("{value}\n") }
 }

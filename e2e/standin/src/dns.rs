@@ -38,25 +38,17 @@ impl Resolver {
     }
 
     fn parse(text: &str) -> Self {
-        let mut resolver = Self {
-            servers: Vec::new(),
-            search: Vec::new(),
-            ndots: 1,
-        };
+        let mut resolver = Self { servers: Vec::new(), search: Vec::new(), ndots: 1 };
         for line in text.lines() {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => {
                     let server = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-                    resolver
-                        .servers
-                        .extend(server.map(|ip| SocketAddr::new(ip, 53)));
+                    resolver.servers.extend(server.map(|ip| SocketAddr::new(ip, 53)));
                 }
                 Some("search") => resolver.search = words.map(str::to_owned).collect(),
                 Some("options") => {
-                    let ndots = words
-                        .filter_map(|word| word.strip_prefix("ndots:"))
-                        .next_back();
+                    let ndots = words.filter_map(|word| word.strip_prefix("ndots:")).next_back();
                     if let Some(count) = ndots.and_then(|word| word.parse().ok()) {
                         resolver.ndots = count;
                     }
@@ -92,16 +84,9 @@ impl Resolver {
         if let Some(full) = name.strip_suffix('.') {
             return vec![full.to_owned()];
         }
-        let mut list: Vec<_> = self
-            .search
-            .iter()
-            .map(|zone| format!("{name}.{zone}"))
-            .collect();
+        let mut list: Vec<_> = self.search.iter().map(|zone| format!("{name}.{zone}")).collect();
         let dots = name.matches('.').count();
-        list.insert(
-            if dots >= self.ndots { 0 } else { list.len() },
-            name.to_owned(),
-        );
+        list.insert(if dots >= self.ndots { 0 } else { list.len() }, name.to_owned());
         list
     }
 }
@@ -137,9 +122,7 @@ fn ask(server: SocketAddr, name: &str, deadline: Instant) -> io::Result<Answer> 
 
 /// Guessable, which is good enough inside a test network.
 fn query_id() -> u16 {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     (now.subsec_nanos() >> 4) as u16
 }
 
@@ -151,10 +134,7 @@ fn query(id: u16, name: &str) -> io::Result<Vec<u8>> {
     }
     for label in name.split('.') {
         if label.is_empty() || label.len() > 63 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("bad name: {name}"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("bad name: {name}")));
         }
         packet.push(label.len() as u8);
         packet.extend_from_slice(label.as_bytes());
@@ -229,8 +209,7 @@ mod tests {
                     reply[7] = 2;
                     // a CNAME, then the address, both named by a pointer to the question
                     reply.extend_from_slice(&[0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 9, 0, 2, 0xc0, 12]);
-                    reply
-                        .extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 96, 3, 7]);
+                    reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 10, 96, 3, 7]);
                 } else {
                     reply[3] |= NXDOMAIN;
                 }
@@ -250,10 +229,7 @@ mod tests {
         let resolver = Resolver::parse(text);
         assert_eq!(resolver.servers, ["10.96.0.10:53".parse().unwrap()]);
         assert_eq!(resolver.ndots, 5);
-        assert_eq!(
-            resolver.candidates("details")[0],
-            "details.bookinfo.svc.cluster.local"
-        );
+        assert_eq!(resolver.candidates("details")[0], "details.bookinfo.svc.cluster.local");
         assert_eq!(resolver.candidates("details").last().unwrap(), "details");
         assert_eq!(resolver.candidates("a.b.c.d.e.f")[0], "a.b.c.d.e.f");
         assert_eq!(resolver.candidates("details."), ["details"]);
@@ -266,36 +242,21 @@ mod tests {
             search: vec!["other.svc".into(), "svc.cluster.local".into()],
             ndots: 5,
         };
-        assert_eq!(
-            resolver.lookup("details", soon()).unwrap().to_string(),
-            "10.96.3.7"
-        );
+        assert_eq!(resolver.lookup("details", soon()).unwrap().to_string(), "10.96.3.7");
         let absent = resolver.lookup("reviews", soon()).unwrap_err();
         assert_eq!(absent.kind(), io::ErrorKind::NotFound);
-        assert_eq!(
-            resolver.lookup("192.0.2.1", soon()).unwrap().to_string(),
-            "192.0.2.1"
-        );
+        assert_eq!(resolver.lookup("192.0.2.1", soon()).unwrap().to_string(), "192.0.2.1");
     }
 
     #[test]
     fn a_silent_server_costs_no_more_than_the_deadline() {
         let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let resolver = Resolver {
-            servers: vec![silent.local_addr().unwrap()],
-            search: vec!["a".into(), "b".into()],
-            ndots: 5,
-        };
+        let resolver =
+            Resolver { servers: vec![silent.local_addr().unwrap()], search: vec!["a".into(), "b".into()], ndots: 5 };
         let start = Instant::now();
-        let error = resolver
-            .lookup("details", start + Duration::from_millis(300))
-            .unwrap_err();
+        let error = resolver.lookup("details", start + Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(
-            start.elapsed() < Duration::from_millis(1500),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     }
 
     #[test]

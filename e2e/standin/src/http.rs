@@ -47,9 +47,13 @@ pub enum Reply {
         body: String,
     },
     /// That many bytes of the test pattern.
-    Pattern { bytes: u64 },
+    Pattern {
+        bytes: u64,
+    },
     /// A reset: at once, or after that many bytes of an answer that promised more.
-    Reset { after: u64 },
+    Reset {
+        after: u64,
+    },
 }
 
 struct Shared {
@@ -67,11 +71,7 @@ pub struct Server {
 impl Server {
     pub fn start(listener: TcpListener, app: App) -> io::Result<Self> {
         let listener = Arc::new(listener);
-        let shared = Arc::new(Shared {
-            app,
-            draining: AtomicBool::new(false),
-            requests: AtomicUsize::new(0),
-        });
+        let shared = Arc::new(Shared { app, draining: AtomicBool::new(false), requests: AtomicUsize::new(0) });
         let (door, inside) = (Arc::clone(&listener), Arc::clone(&shared));
         thread::Builder::new().spawn(move || accept(&door, &inside))?;
         Ok(Self { listener, shared })
@@ -125,10 +125,7 @@ struct Head {
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            buffer: Vec::with_capacity(2048),
-        }
+        Self { stream, buffer: Vec::with_capacity(2048) }
     }
 
     /// Serves requests until one side closes; an error ends the connection and nothing else.
@@ -236,18 +233,10 @@ impl Connection {
     }
 
     fn start(&mut self, status: u16, kind: &str, length: u64, close: bool) -> io::Result<()> {
-        self.stream
-            .write_all(head_text(status, kind, length, close).as_bytes())
+        self.stream.write_all(head_text(status, kind, length, close).as_bytes())
     }
 
-    fn text(
-        &mut self,
-        status: u16,
-        kind: &str,
-        body: &str,
-        bare: bool,
-        close: bool,
-    ) -> io::Result<()> {
+    fn text(&mut self, status: u16, kind: &str, body: &str, bare: bool, close: bool) -> io::Result<()> {
         let mut bytes = head_text(status, kind, body.len() as u64, close);
         if !bare {
             bytes.push_str(body);
@@ -265,9 +254,7 @@ fn head_text(status: u16, kind: &str, length: u64, close: bool) -> String {
         _ => "Service Unavailable",
     };
     let end = if close { "Connection: close\r\n" } else { "" };
-    format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{end}\r\n"
-    )
+    format!("HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{end}\r\n")
 }
 
 /// None for what is no request, or has a body of unannounced length.
@@ -281,12 +268,7 @@ fn parse(head: &[u8]) -> Option<Head> {
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut head = Head {
-        request: Request {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            body_bytes: 0,
-        },
+        request: Request { method: method.to_owned(), path: path.to_owned(), query: query.to_owned(), body_bytes: 0 },
         length: 0,
         expects_continue: false,
         close: version != "HTTP/1.1",
@@ -298,8 +280,8 @@ fn parse(head: &[u8]) -> Option<Head> {
             "content-length" => head.length = value.parse().ok()?,
             "transfer-encoding" => return None,
             "connection" => {
-                head.close = value.eq_ignore_ascii_case("close")
-                    || (head.close && !value.eq_ignore_ascii_case("keep-alive"));
+                head.close =
+                    value.eq_ignore_ascii_case("close") || (head.close && !value.eq_ignore_ascii_case("keep-alive"));
             }
             "expect" => head.expects_continue = value.eq_ignore_ascii_case("100-continue"),
             _ => {}
@@ -315,19 +297,15 @@ mod tests {
 
     #[test]
     fn a_head_is_read_and_junk_is_not() {
-        let head = parse(b"POST /test/sink?mib=3&ms=x HTTP/1.1\r\nHost: a\r\ncontent-length: 12\r\nExpect: 100-continue").unwrap();
+        let head =
+            parse(b"POST /test/sink?mib=3&ms=x HTTP/1.1\r\nHost: a\r\ncontent-length: 12\r\nExpect: 100-continue")
+                .unwrap();
         assert_eq!(head.length, 12);
         assert!(head.expects_continue && !head.close);
         assert_eq!(head.request.path, "/test/sink");
         assert_eq!(head.request.number("mib"), Some(3));
         assert_eq!(head.request.number("ms"), None);
-        for junk in [
-            "",
-            "GET",
-            "GET / HTTP/1.1 more",
-            "GET x HTTP/1.1",
-            "GET / HTTP/1.1\r\nnocolon",
-        ] {
+        for junk in ["", "GET", "GET / HTTP/1.1 more", "GET x HTTP/1.1", "GET / HTTP/1.1\r\nnocolon"] {
             assert!(parse(junk.as_bytes()).is_none(), "{junk:?}");
         }
         assert!(parse(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked").is_none());
@@ -336,11 +314,7 @@ mod tests {
     #[test]
     fn http_1_0_closes_unless_asked_to_stay() {
         assert!(parse(b"GET / HTTP/1.0").unwrap().close);
-        assert!(
-            !parse(b"GET / HTTP/1.0\r\nConnection: keep-alive")
-                .unwrap()
-                .close
-        );
+        assert!(!parse(b"GET / HTTP/1.0\r\nConnection: keep-alive").unwrap().close);
         assert!(parse(b"GET / HTTP/1.1\r\nConnection: close").unwrap().close);
     }
 }

@@ -68,12 +68,7 @@ fn arguments(args: impl Iterator<Item = String>) -> Result<(Role, Option<SocketA
         }
     }
     let role = Role::parse(&role.ok_or("no role: give one as argument or in ROLE")?)?;
-    let listen = listen
-        .map(|text| {
-            text.parse()
-                .map_err(|_| format!("not an address and port: {text}"))
-        })
-        .transpose()?;
+    let listen = listen.map(|text| text.parse().map_err(|_| format!("not an address and port: {text}"))).transpose()?;
     Ok((role, listen))
 }
 
@@ -81,10 +76,7 @@ fn arguments(args: impl Iterator<Item = String>) -> Result<(Role, Option<SocketA
 fn open(listen: Option<SocketAddr>, port: u16) -> Result<TcpListener, String> {
     let choices = match listen {
         Some(address) => vec![address],
-        None => vec![
-            (Ipv6Addr::UNSPECIFIED, port).into(),
-            (Ipv4Addr::UNSPECIFIED, port).into(),
-        ],
+        None => vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()],
     };
     TcpListener::bind(&choices[..]).map_err(|e| format!("cannot listen on {choices:?}: {e}"))
 }
@@ -96,10 +88,7 @@ fn milliseconds(variable: &str) -> Option<Duration> {
 }
 
 /// The container's log is its standard error.
-#[expect(
-    clippy::print_stderr,
-    reason = "the one place of this program that prints"
-)]
+#[expect(clippy::print_stderr, reason = "the one place of this program that prints")]
 fn log(line: &str) {
     eprintln!("{line}");
 }

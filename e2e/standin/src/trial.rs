@@ -14,16 +14,12 @@ const BLOCK: usize = PERIOD * 1024;
 /// Answers a path under `/test/`.
 pub fn answer(request: &Request) -> Option<Reply> {
     let reply = match request.path.as_str() {
-        "/test/body" => Reply::Pattern {
-            bytes: request.number("mib").unwrap_or(1) * 1024 * 1024,
-        },
+        "/test/body" => Reply::Pattern { bytes: request.number("mib").unwrap_or(1) * 1024 * 1024 },
         "/test/slow" => {
             thread::sleep(Duration::from_millis(request.number("ms").unwrap_or(1000)));
             json(200, "{\"slow\":true}\n".to_owned())
         }
-        "/test/reset" => Reply::Reset {
-            after: request.number("after").unwrap_or(0),
-        },
+        "/test/reset" => Reply::Reset { after: request.number("after").unwrap_or(0) },
         "/test/sink" if matches!(request.method.as_str(), "POST" | "PUT") => {
             json(200, format!("{{\"bytes\":{}}}\n", request.body_bytes))
         }
@@ -46,9 +42,5 @@ pub fn write_pattern(to: &mut impl Write, bytes: u64) -> io::Result<()> {
 }
 
 fn json(status: u16, body: String) -> Reply {
-    Reply::Text {
-        status,
-        kind: "application/json",
-        body,
-    }
+    Reply::Text { status, kind: "application/json", body }
 }

@@ -14,36 +14,24 @@ struct Standin {
 impl Standin {
     fn start(role: &str, env: &[(&str, String)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_standin"));
-        command
-            .args([role, "--listen", "127.0.0.1:0"])
-            .stderr(Stdio::piped());
-        command
-            .env("HOSTNAME", format!("{role}-pod"))
-            .envs(env.iter().cloned());
+        command.args([role, "--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
+        command.env("HOSTNAME", format!("{role}-pod")).envs(env.iter().cloned());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
         Self { child, address }
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
     }
 
     fn get(&self, path: &str) -> (u16, Vec<u8>) {
         let mut stream = self.connect();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         answer(&mut stream)
     }
 
@@ -67,10 +55,7 @@ fn answer(stream: &mut TcpStream) -> (u16, Vec<u8>) {
     let (mut status, mut length) = (0, 0);
     loop {
         let mut line = String::new();
-        assert!(
-            reader.read_line(&mut line).unwrap() > 0,
-            "ended within the head"
-        );
+        assert!(reader.read_line(&mut line).unwrap() > 0, "ended within the head");
         if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
             status = rest[..3].parse().unwrap();
         } else if let Some(count) = line.strip_prefix("Content-Length: ") {
@@ -93,25 +78,12 @@ fn at(name: &str, address: SocketAddr) -> [(String, String); 2] {
 
 #[test]
 fn the_page_shows_the_parts_that_answer() {
-    let (details, ratings) = (
-        Standin::start("details", &[]),
-        Standin::start("ratings", &[]),
-    );
+    let (details, ratings) = (Standin::start("details", &[]), Standin::start("ratings", &[]));
     let ratings_at = at("RATINGS", ratings.address);
-    let env: Vec<_> = ratings_at
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.clone()))
-        .collect();
+    let env: Vec<_> = ratings_at.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     let reviews = Standin::start("reviews-v3", &env);
-    let parts_at = [
-        at("DETAILS", details.address),
-        at("REVIEWS", reviews.address),
-    ]
-    .concat();
-    let env: Vec<_> = parts_at
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.clone()))
-        .collect();
+    let parts_at = [at("DETAILS", details.address), at("REVIEWS", reviews.address)].concat();
+    let env: Vec<_> = parts_at.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     let page = Standin::start("productpage", &env);
 
     let text = page.text("/productpage");
@@ -127,50 +99,25 @@ fn the_page_shows_the_parts_that_answer() {
     assert_eq!(page.text("/health"), "Product page is healthy");
 
     drop(ratings);
-    assert!(
-        page.text("/productpage")
-            .contains("Ratings service is currently unavailable")
-    );
+    assert!(page.text("/productpage").contains("Ratings service is currently unavailable"));
     drop(details);
-    assert!(
-        page.text("/productpage")
-            .contains("product details are currently unavailable")
-    );
+    assert!(page.text("/productpage").contains("product details are currently unavailable"));
 }
 
 #[test]
 fn a_part_that_hangs_costs_the_page_one_second() {
     // One part refuses, the other accepts by its queue and never answers.
-    let refusing = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let parts_at = [
-        at("DETAILS", silent.local_addr().unwrap()),
-        at("REVIEWS", refusing),
-    ]
-    .concat();
-    let env: Vec<_> = parts_at
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.clone()))
-        .collect();
+    let parts_at = [at("DETAILS", silent.local_addr().unwrap()), at("REVIEWS", refusing)].concat();
+    let env: Vec<_> = parts_at.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
     let page = Standin::start("productpage", &env);
     let start = Instant::now();
     let text = page.text("/productpage");
     let took = start.elapsed();
-    assert!(
-        text.contains("product details are currently unavailable"),
-        "{text}"
-    );
-    assert!(
-        text.contains("product reviews are currently unavailable"),
-        "{text}"
-    );
-    assert!(
-        took > Duration::from_millis(900) && took < Duration::from_millis(2500),
-        "{took:?}"
-    );
+    assert!(text.contains("product details are currently unavailable"), "{text}");
+    assert!(text.contains("product reviews are currently unavailable"), "{text}");
+    assert!(took > Duration::from_millis(900) && took < Duration::from_millis(2500), "{took:?}");
 }
 
 #[test]
@@ -186,11 +133,7 @@ fn the_test_routes_do_what_they_say() {
     let page = Standin::start("productpage", &[]);
     let (_, body) = page.get("/test/body?mib=2");
     assert_eq!(body.len(), 2 * 1024 * 1024);
-    assert!(
-        body.iter()
-            .enumerate()
-            .all(|(i, byte)| usize::from(*byte) == i % 251)
-    );
+    assert!(body.iter().enumerate().all(|(i, byte)| usize::from(*byte) == i % 251));
 
     let start = Instant::now();
     page.text("/test/slow?ms=300");
@@ -202,11 +145,7 @@ fn the_test_routes_do_what_they_say() {
         let mut got = Vec::new();
         let error = stream.read_to_end(&mut got).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{path}");
-        assert!(
-            promised == 0 || got.len() <= promised + 200,
-            "{}",
-            got.len()
-        );
+        assert!(promised == 0 || got.len() <= promised + 200, "{}", got.len());
     }
 }
 
@@ -216,13 +155,14 @@ fn uploads_are_counted_and_the_connection_stays() {
     let mut stream = page.connect();
     for round in 0..3 {
         let count = 300_000 + round;
-        write!(stream, "POST /test/sink HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {count}\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "POST /test/sink HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {count}\r\n\r\n"
+        )
+        .unwrap();
         stream.write_all(&vec![7; count]).unwrap();
         let (status, body) = answer(&mut stream);
-        assert_eq!(
-            (status, body),
-            (200, format!("{{\"bytes\":{count}}}\n").into_bytes())
-        );
+        assert_eq!((status, body), (200, format!("{{\"bytes\":{count}}}\n").into_bytes()));
     }
     assert_eq!(page.get("/test/sink").0, 405);
 }
@@ -236,45 +176,18 @@ fn sigterm_lets_a_request_finish_and_ends_with_success() {
     write!(idle, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert_eq!(answer(&mut idle).0, 200);
     let pid = page.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(answer(&mut busy).0, 200);
     assert!(page.child.wait().unwrap().success());
-    assert_eq!(
-        idle.read(&mut [0; 1]).unwrap(),
-        0,
-        "an idle connection ends cleanly"
-    );
-    assert_eq!(
-        TcpStream::connect(page.address).unwrap_err().kind(),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0, "an idle connection ends cleanly");
+    assert_eq!(TcpStream::connect(page.address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
 #[test]
 fn bad_arguments_are_refused() {
-    for args in [
-        &[][..],
-        &["bookshop"],
-        &["ratings", "--listen", "nowhere"],
-        &["--port"],
-    ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_standin"))
-            .args(args)
-            .env_remove("ROLE")
-            .output()
-            .unwrap();
+    for args in [&[][..], &["bookshop"], &["ratings", "--listen", "nowhere"], &["--port"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_standin")).args(args).env_remove("ROLE").output().unwrap();
         assert!(!output.status.success(), "{args:?}");
-        assert!(
-            String::from_utf8(output.stderr)
-                .unwrap()
-                .starts_with("standin: "),
-            "{args:?}"
-        );
+        assert!(String::from_utf8(output.stderr).unwrap().starts_with("standin: "), "{args:?}");
     }
 }
