@@ -89,7 +89,7 @@ impl Plugin {
 
     /// Ends whatever fixes and forwards left running here, and forgets their state.
     pub fn clear(&self) -> Result<()> {
-        self.run_within(&["forward", "stop", "--all"], Duration::from_secs(20))?;
+        self.run_within(&["forward", "stop"], Duration::from_secs(20))?;
         self.place.shell(&format!("rm -rf {STATE}")).map(drop)
     }
 }

@@ -4,6 +4,7 @@
 //! scenarios share one cluster, so they run one after another.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod defaults;
 mod edits;
 mod healthy;
@@ -12,6 +13,7 @@ mod laptop;
 mod manifests;
 mod next_day;
 mod path;
+mod rights;
 mod security_group;
 mod story;
 
@@ -36,7 +38,7 @@ fn fix(stage: &Stage, by: &Plugin, flags: &[&str]) -> Result<Ended> {
 
 /// The page stays without any fallback of ours: the NodePort itself works.
 fn node_port_works(stage: &Stage, by: &Plugin) -> Result<String> {
-    by.must(&["forward", "stop", "--all"], 0)?;
+    by.must(&["forward", "stop"], 0)?;
     stage.page(PAGE).context("with the fallback stopped")
 }
 
