@@ -35,9 +35,11 @@ fn s11_the_next_day() {
         let forward = ["forward", "start", "svc/productpage", "31080:9080", "-n", "bookinfo"];
         stage.laptop.must(&forward, 0)?;
 
-        let (name, mode) = (stage.cluster.name.clone(), stage.cluster.proxy_mode.clone());
-        xtask(&["cluster", "down", "--keep-client", "--name", &name])?;
-        xtask(&["cluster", "up", "--name", &name, "--proxy-mode", &mode])?;
+        let cluster = stage.cluster.clone();
+        let workers = (cluster.nodes.len() - 1).to_string();
+        xtask(&["cluster", "down", "--keep-client", "--name", &cluster.name])?;
+        let same = ["--proxy-mode", &cluster.proxy_mode, "--kubernetes-version", &cluster.kubernetes_version];
+        xtask(&[&["cluster", "up", "--name", &cluster.name, "--workers", &workers], &same[..]].concat())?;
         stage.reopen()?;
 
         kube_proxy::wait_rolled_out(&stage.cluster)?;
