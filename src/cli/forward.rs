@@ -1,8 +1,9 @@
 //! The verb `forward`.
 
-use super::args::{ForwardArgs, Globals};
+use super::args::Globals;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
+use crate::forward::ForwardArgs;
 use crate::model::Text;
 
 /// Not wired yet.

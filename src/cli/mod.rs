@@ -7,7 +7,6 @@ pub mod diagnose;
 pub mod explain;
 pub mod fix;
 pub mod forward;
-pub mod nearest;
 pub mod output;
 pub mod panic;
 pub mod status;

@@ -33,15 +33,18 @@ pub fn note(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
 
 /// `[오류] …` and its hints, on stderr.
 pub fn complain(locale: Locale, error: &ExpectedError) {
-    note(|out| {
-        writeln!(out, "{} {}", say(locale, &Text::new("ui.level.error")), say(locale, &error.text))?;
-        for hint in &error.hints {
-            for line in say(locale, hint).trim_end().lines() {
-                writeln!(out, "  {line}")?;
-            }
+    note(|out| out.write_all(complaint(locale, error).as_bytes()));
+}
+
+/// The lines of [`complain`].
+pub fn complaint(locale: Locale, error: &ExpectedError) -> String {
+    let mut lines = format!("{} {}\n", say(locale, &Text::new("ui.level.error")), say(locale, &error.text));
+    for hint in &error.hints {
+        for line in say(locale, hint).trim_end().lines() {
+            lines.push_str(&format!("  {line}\n"));
         }
-        Ok(())
-    });
+    }
+    lines
 }
 
 /// Whether stdout is to be coloured.

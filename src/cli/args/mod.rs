@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::ExpectedError;
+use crate::forward::ForwardArgs;
 use crate::i18n::Locale;
 use crate::model::{Allow, Code};
 use crate::observe::client::Connection;
@@ -122,41 +123,6 @@ pub enum FixJob {
     Undo(Option<String>),
     /// Show past fixes.
     List,
-}
-
-/// `forward` and its subcommands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ForwardArgs {
-    pub job: ForwardJob,
-    pub target: Option<String>,
-    /// Ports as kubectl spells them: `30080:http`, `:9080`, `9080`.
-    pub pairs: Vec<String>,
-    /// `--address`, split at commas; empty where it was not given.
-    pub addresses: Vec<String>,
-    pub mode: Mode,
-    /// Lead the NodePort to the forward even while kube-proxy serves it.
-    pub front: bool,
-}
-
-/// What `forward` is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ForwardJob {
-    Foreground,
-    Start,
-    Stop,
-    Restart,
-    Status,
-    Logs { raw: bool, follow: bool },
-}
-
-/// `--mode`: which carrier may be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mode {
-    #[default]
-    Auto,
-    Kernel,
-    Direct,
-    Tunnel,
 }
 
 /// `status`.

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 
-use super::{
-    Color, DiagnoseArgs, FixArgs, FixJob, ForwardArgs, ForwardJob, Globals, Invocation, Mode, Output, StatusArgs, Verb,
-    duration,
-};
+use super::{Color, DiagnoseArgs, FixArgs, FixJob, Globals, Invocation, Output, StatusArgs, Verb, duration};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
+use crate::forward::{ForwardArgs, ForwardVerb};
 use crate::i18n::Locale;
 use crate::model::{Allow, Code, Text};
 use crate::observe::client::Connection;
@@ -42,7 +40,7 @@ pub fn invocation(matches: &ArgMatches, locale: Locale) -> Result<Invocation, Ex
             from: one(verb, "from"),
         }),
         "fix" => Verb::Fix(fix(verb)?),
-        "forward" => Verb::Forward(forward(verb)),
+        "forward" => Verb::Forward(forward(verb, &globals)),
         "status" => Verb::Status(StatusArgs { targets: many(verb, "target"), watch: verb.get_flag("watch") }),
         "explain" => Verb::Explain(text(verb, "code").map(code).transpose()?),
         "version" => Verb::Version,
@@ -124,29 +122,34 @@ fn fix(m: &ArgMatches) -> Result<FixArgs, ExpectedError> {
     })
 }
 
-fn forward(m: &ArgMatches) -> ForwardArgs {
-    let (job, m) = match m.subcommand() {
-        Some(("start", inner)) => (ForwardJob::Start, inner),
-        Some(("stop", inner)) => (ForwardJob::Stop, inner),
-        Some(("restart", inner)) => (ForwardJob::Restart, inner),
-        Some(("status", inner)) => (ForwardJob::Status, inner),
-        Some(("logs", inner)) => {
-            (ForwardJob::Logs { raw: inner.get_flag("raw"), follow: inner.get_flag("follow") }, inner)
-        }
-        _ => (ForwardJob::Foreground, m),
+fn forward(m: &ArgMatches, globals: &Globals) -> ForwardArgs {
+    let (verb, m) = match m.subcommand() {
+        Some(("start", inner)) => (ForwardVerb::Start, inner),
+        Some(("stop", inner)) => (ForwardVerb::Stop, inner),
+        Some(("restart", inner)) => (ForwardVerb::Restart, inner),
+        Some(("status", inner)) => (ForwardVerb::Status, inner),
+        Some(("logs", inner)) => (ForwardVerb::Logs, inner),
+        _ => (ForwardVerb::Foreground, m),
     };
+    let mut target = text(m, "target");
+    let mut pairs: Vec<String> = many(m, "ports");
+    // TARGET may be left out before the ports; no object's name holds a colon, and none of ours is a number.
+    if let Some(port) = target.take_if(|t| t.contains(':') || t.parse::<u32>().is_ok()) {
+        pairs.insert(0, port);
+    }
     ForwardArgs {
-        job,
-        target: text(m, "target"),
-        pairs: many(m, "ports"),
+        verb,
+        target,
+        namespace: globals.connection.namespace.clone(),
+        pairs,
         addresses: many(m, "address"),
-        mode: match text(m, "mode").as_deref() {
-            Some("kernel") => Mode::Kernel,
-            Some("direct") => Mode::Direct,
-            Some("tunnel") => Mode::Tunnel,
-            _ => Mode::Auto,
-        },
+        mode: text(m, "mode").and_then(|mode| mode.parse().ok()).unwrap_or_default(),
         front: flag(m, "front"),
+        all: flag(m, "all"),
+        follow: flag(m, "follow"),
+        raw: flag(m, "raw"),
+        tail: one(m, "tail"),
+        json: globals.output == Output::Json,
     }
 }
 

@@ -9,6 +9,7 @@ use super::tree;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::model::Text;
+use crate::observe::targets::nearest;
 
 /// The sentence for one of clap's errors.
 pub fn usage(error: &Error, command: &Command, args: &[OsString]) -> ExpectedError {
@@ -81,7 +82,7 @@ fn invalid_value(error: &Error, arg: &str, value: &str) -> ExpectedError {
 fn unknown_verb(given: &str, command: &Command) -> ExpectedError {
     let verbs: Vec<&str> = command.get_subcommands().filter(|c| !c.is_hide_set()).map(Command::get_name).collect();
     let text = Text::new("error.usage.unknown_verb").with("verb", given).with("verbs", verbs.join(", "));
-    match crate::cli::nearest::nearest(given, verbs.iter().copied()) {
+    match nearest(given, verbs.iter().copied()) {
         Some(name) => expected(text).hint(Text::new("error.hint.nearest").with("name", name)),
         None => expected(text),
     }

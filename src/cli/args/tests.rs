@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::*;
 use crate::exit::Exit;
+use crate::forward::{ForwardVerb, Mode};
 use crate::i18n::say;
 
 fn words(line: &str) -> Vec<OsString> {
@@ -166,7 +167,7 @@ fn the_address_belongs_to_the_page_except_in_forward() {
     let Invocation { globals, verb } = run("forward start productpage 30080:http :9080 --address localhost,10.0.0.1");
     assert_eq!(globals.address, None);
     let Verb::Forward(forward) = verb else { panic!("{verb:?}") };
-    assert_eq!(forward.job, ForwardJob::Start);
+    assert_eq!(forward.verb, ForwardVerb::Start);
     assert_eq!(forward.target.as_deref(), Some("productpage"));
     assert_eq!(forward.pairs, ["30080:http", ":9080"]);
     assert_eq!(forward.addresses, ["localhost", "10.0.0.1"]);
@@ -179,9 +180,14 @@ fn forward_knows_foreground_from_its_subcommands() {
         other => panic!("{other:?}"),
     };
     let foreground = forward("forward svc/productpage 30080:http --mode direct --front");
-    assert_eq!((foreground.job, foreground.mode, foreground.front), (ForwardJob::Foreground, Mode::Direct, true));
+    assert_eq!((foreground.verb, foreground.mode, foreground.front), (ForwardVerb::Foreground, Mode::Direct, true));
     assert_eq!(forward("forward").target, None);
-    assert_eq!(forward("forward logs -f --raw productpage").job, ForwardJob::Logs { raw: true, follow: true });
+    assert_eq!(forward("forward 30080:http").pairs, ["30080:http"]);
+    assert_eq!(forward("forward 9080").target, None);
+    let logs = forward("forward logs -f --raw --tail 20 productpage -n bookinfo");
+    assert_eq!((logs.verb, logs.raw, logs.follow, logs.tail), (ForwardVerb::Logs, true, true, Some(20)));
+    assert_eq!(logs.namespace.as_deref(), Some("bookinfo"));
+    assert!(forward("forward stop --all").all);
     assert_eq!(run("forward-daemon /run/x.json").verb, Verb::ForwardDaemon(PathBuf::from("/run/x.json")));
 }
 

@@ -195,12 +195,16 @@ impl Tree {
         options(forward.args([self.target(), self.pairs()]))
             .args_conflicts_with_subcommands(true)
             .subcommand(start.after_help(self.after("cli.forward.start_examples")))
-            .subcommand(one("stop", "cli.forward.stop", "forward stop [TARGET] [flags]"))
+            .subcommand(
+                one("stop", "cli.forward.stop", "forward stop [TARGET] [flags]")
+                    .arg(self.switch("all", "cli.flag.all")),
+            )
             .subcommand(one("restart", "cli.forward.restart", "forward restart [TARGET] [flags]"))
             .subcommand(one("status", "cli.forward.status", "forward status [TARGET] [flags]"))
             .subcommand(
                 one("logs", "cli.forward.logs", "forward logs [TARGET] [flags]")
                     .arg(self.switch("raw", "cli.flag.raw"))
+                    .arg(self.value("tail", "N", "cli.flag.tail").value_parser(value_parser!(usize)))
                     .arg(self.switch("follow", "cli.flag.follow").short('f')),
             )
             .after_help(self.after("cli.forward.examples"))
