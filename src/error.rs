@@ -1,7 +1,15 @@
 //! The error a person sees: one clear sentence, hints, an exit code.
 
+pub mod forbidden;
+
+use std::ffi::OsString;
+use std::path::Path;
+
 use crate::exit::Exit;
+use crate::forward::spec::SpecError;
 use crate::model::Text;
+use crate::observe::{client, file, look, targets};
+use crate::statedir;
 
 /// Carried to `main`, rendered there in the reader's language.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -26,4 +34,232 @@ impl ExpectedError {
         self.hints.push(hint);
         self
     }
+
+    fn usage(text: Text) -> Self {
+        Self::new(Exit::Usage, text)
+    }
+
+    fn nearest(self, name: Option<String>) -> Self {
+        match name {
+            Some(name) => self.hint(Text::new("error.hint.nearest").with("name", name)),
+            None => self,
+        }
+    }
+
+    /// This part of the work needs root on the node; the hint is the same command with sudo.
+    pub fn not_root(what: Text) -> Self {
+        Self::new(Exit::Forbidden, what).hint(sudo_hint())
+    }
+
+    /// The API server did not answer.
+    pub fn unreachable(server: &str, message: &str) -> Self {
+        let text = Text::new("error.unreachable").with("server", server).with("message", message);
+        let refused = Self::new(Exit::Unreachable, text);
+        if message.contains("certificate") {
+            refused.hint(Text::new("error.hint.rebuilt"))
+        } else {
+            refused.hint(Text::new("error.hint.server"))
+        }
+    }
+
+    /// The API server does not take the credentials (401).
+    pub fn unauthorized(server: &str) -> Self {
+        Self::new(Exit::Forbidden, Text::new("error.unauthorized").with("server", server))
+            .hint(Text::new("error.hint.credentials"))
+    }
+
+    /// An answer of the API server that is no success, or none at all.
+    pub fn of_kube(server: &str, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 401 => Self::unauthorized(server),
+            kube::Error::Api(status) if status.code == 403 => forbidden::of_message(&status.message),
+            kube::Error::Api(status) => Self::new(
+                Exit::Problem,
+                Text::new("error.api").with("code", status.code).with("message", &status.message),
+            ),
+            other => Self::unreachable(server, &client::innermost(other)),
+        }
+    }
+
+    /// The state folder cannot be written: no journal, no background forward.
+    pub fn state_not_writable(path: &Path, message: &str) -> Self {
+        let text = Text::new("error.state_folder").with("path", path.display()).with("message", message);
+        Self::new(Exit::Usage, text).hint(Text::new("error.hint.state_folder"))
+    }
+
+    /// Another process listens there. `by`: its name, where that could be seen.
+    pub fn port_in_use(address: std::net::SocketAddr, by: Option<&str>) -> Self {
+        let text = match by {
+            Some(by) => Text::new("error.port_in_use_by").with("address", address).with("process", by),
+            None => Text::new("error.port_in_use").with("address", address),
+        };
+        let refused = Self::new(Exit::Problem, text);
+        let port = address.port();
+        if by.is_none() {
+            return refused.hint(Text::new("error.hint.who_listens").with("port", port));
+        }
+        refused.hint(Text::new("error.hint.other_port"))
+    }
+
+    /// Another `fix` holds the Lease of this target.
+    pub fn fix_in_progress(target: &str, holder: &str) -> Self {
+        let text = Text::new("error.fix_in_progress").with("target", target).with("holder", holder);
+        Self::new(Exit::Problem, text)
+    }
+
+    /// Ctrl-C.
+    pub fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, Text::new("error.interrupted"))
+    }
 }
+
+/// The command that was typed, as root. `sudo` replaces PATH by its `secure_path`, where neither kubectl nor the
+/// plugin may lie, hence `env`.
+fn sudo_hint() -> Text {
+    Text::new("error.hint.sudo").with("command", sudo_line(&std::env::args_os().collect::<Vec<_>>()))
+}
+
+fn sudo_line(args: &[OsString]) -> String {
+    let mut words = vec!["sudo env \"PATH=$PATH\"".to_owned(), crate::cli::args::tree::bin_name(args)];
+    words.extend(args.iter().skip(1).map(|a| quoted(&a.to_string_lossy())));
+    words.join(" ")
+}
+
+/// A word as a POSIX shell reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+impl From<client::Error> for ExpectedError {
+    fn from(error: client::Error) -> Self {
+        use kube::config::KubeconfigError;
+        match error {
+            client::Error::NoKubeconfig => {
+                let refused = Self::usage(Text::new("error.no_kubeconfig")).hint(Text::new("error.hint.kubeconfig"));
+                if statedir::is_root() { refused } else { refused.hint(sudo_hint()) }
+            }
+            client::Error::NotReadable { path } => not_readable(&path),
+            client::Error::Kubeconfig(KubeconfigError::ReadConfig(io, path)) => match io.kind() {
+                std::io::ErrorKind::NotFound => {
+                    Self::usage(Text::new("error.kubeconfig_missing").with("path", path.display()))
+                        .hint(Text::new("error.hint.kubeconfig"))
+                }
+                std::io::ErrorKind::PermissionDenied => not_readable(&path),
+                _ => Self::usage(Text::new("error.kubeconfig").with("message", format!("{}: {io}", path.display()))),
+            },
+            client::Error::Kubeconfig(other) => {
+                Self::usage(Text::new("error.kubeconfig").with("message", client::innermost(&other)))
+            }
+            client::Error::Unknown { kind, name, known } => {
+                let nearest = targets::nearest(&name, known.iter().map(String::as_str));
+                let text = match kind {
+                    "context" => Text::new("error.unknown_context").with("name", name),
+                    "cluster" => Text::new("error.unknown_cluster").with("name", name),
+                    _ => Text::new("error.unknown_user").with("name", name),
+                };
+                let refused = Self::usage(text).nearest(nearest);
+                if known.is_empty() {
+                    return refused;
+                }
+                refused.hint(Text::new("error.hint.known").with("names", known.join(", ")))
+            }
+            client::Error::Client { server, source } => Self::usage(
+                Text::new("error.client").with("server", server).with("message", client::innermost(&source)),
+            ),
+            client::Error::Unreachable { server, message } => Self::unreachable(&server, &message),
+            client::Error::Unauthorized { server } => Self::unauthorized(&server),
+        }
+    }
+}
+
+fn not_readable(path: &Path) -> ExpectedError {
+    ExpectedError::not_root(Text::new("error.kubeconfig_not_readable").with("path", path.display()))
+}
+
+impl From<targets::Error> for ExpectedError {
+    fn from(error: targets::Error) -> Self {
+        match error {
+            targets::Error::NoNamespace { name, nearest } => {
+                Self::usage(Text::new("error.no_namespace").with("name", name)).nearest(nearest)
+            }
+            targets::Error::NoService { namespace, name, nearest } => {
+                Self::usage(Text::new("error.no_service").with("namespace", &namespace).with("name", name))
+                    .nearest(nearest)
+                    .hint(Text::new("error.hint.services").with("namespace", namespace))
+            }
+            targets::Error::Ambiguous { argument, fits } => {
+                Self::usage(Text::new("error.ambiguous").with("argument", argument))
+                    .hint(Text::new("error.hint.candidates").with("names", fits.join(", ")))
+            }
+            targets::Error::NotSelected { argument } => {
+                Self::usage(Text::new("error.not_selected").with("argument", argument))
+            }
+            targets::Error::Malformed { argument } => {
+                Self::usage(Text::new("error.malformed_target").with("argument", argument))
+                    .hint(Text::new("error.hint.target_forms"))
+            }
+            targets::Error::NoDefault => {
+                Self::usage(Text::new("error.no_default")).hint(Text::new("error.hint.name_target"))
+            }
+        }
+    }
+}
+
+impl From<look::Error> for ExpectedError {
+    fn from(error: look::Error) -> Self {
+        match error {
+            look::Error::Target(error) => error.into(),
+            look::Error::Denied { verb, resource, namespace } => {
+                forbidden::forbidden(&verb, &resource, Some(namespace.as_str()).filter(|n| !n.is_empty()))
+            }
+            look::Error::Api { message } => {
+                Self::new(Exit::Unreachable, Text::new("error.api_failed").with("message", message))
+            }
+        }
+    }
+}
+
+impl From<file::Error> for ExpectedError {
+    fn from(error: file::Error) -> Self {
+        match error {
+            file::Error::Io { path, source } => {
+                Self::usage(Text::new("error.file").with("path", path).with("message", source))
+            }
+            file::Error::Malformed { path, message } => {
+                Self::usage(Text::new("error.no_snapshot").with("path", path).with("message", message))
+            }
+            file::Error::Version { path, found } => {
+                let known = crate::model::snapshot::SNAPSHOT_VERSION;
+                Self::usage(
+                    Text::new("error.snapshot_version").with("path", path).with("found", found).with("known", known),
+                )
+            }
+        }
+    }
+}
+
+impl From<SpecError> for ExpectedError {
+    fn from(error: SpecError) -> Self {
+        match error {
+            SpecError::Pair(value) => {
+                Self::usage(Text::new("error.port_pair").with("value", value)).hint(Text::new("error.hint.port_pairs"))
+            }
+            SpecError::Target(argument) => targets::Error::Malformed { argument }.into(),
+            SpecError::Address(value) => Self::usage(Text::new("error.listen_address").with("value", value)),
+            SpecError::Mode(value) => Self::usage(
+                Text::new("error.usage.bad_value")
+                    .with("flag", "--mode")
+                    .with("value", value)
+                    .with("allowed", "auto, direct, tunnel"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

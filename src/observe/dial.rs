@@ -47,13 +47,17 @@ pub fn classify(error: &std::io::Error) -> Outcome {
     }
 }
 
+/// The request that every probe sends: what a browser would ask for, closing afterwards.
+pub fn head(path: &str, host: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kubectl-bookaccess\r\nAccept: text/html, */*\r\nConnection: close\r\n\r\n"
+    )
+}
+
 fn request(mut stream: TcpStream, path: &str, ask: &Ask<'_>, timeout: Duration) -> Outcome {
     let deadline = Instant::now() + timeout;
     let _ = stream.set_write_timeout(Some(timeout));
-    let head = format!(
-        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: kubectl-bookaccess\r\nAccept: text/html, */*\r\nConnection: close\r\n\r\n",
-        ask.host
-    );
+    let head = head(path, ask.host);
     if let Err(error) = stream.write_all(head.as_bytes()) {
         return classify(&error);
     }

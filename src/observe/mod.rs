@@ -1,6 +1,21 @@
 //! Looks at the cluster from several vantages at once and makes a Snapshot of it.
+//!
+//! What cannot be read becomes a Gap with its reason; nothing here judges.
 
+pub mod addresses;
+pub mod certificate;
 pub mod client;
 pub mod dial;
+pub mod file;
+pub mod look;
+pub mod node;
+pub mod objects;
 #[cfg(target_os = "linux")]
 pub mod outsider;
+pub mod probes;
+pub mod proxies;
+pub mod rules;
+pub mod targets;
+
+pub use client::{Cluster, Connection, connect};
+pub use look::{Scope, choose, look};

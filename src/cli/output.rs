@@ -1,0 +1,73 @@
+//! Results to stdout, everything else to stderr. Who closes the pipe early has read enough: that is no error.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use super::args::Color;
+use crate::error::ExpectedError;
+use crate::exit::Exit;
+use crate::i18n::{Locale, say};
+use crate::model::Text;
+
+/// Writes a result to stdout, whole or not at all.
+///
+/// # Errors
+/// Where stdout cannot be written (a full disk); a closed pipe is none.
+pub fn result(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<(), ExpectedError> {
+    let mut bytes = Vec::new();
+    let mut out = io::stdout().lock();
+    match write(&mut bytes).and_then(|()| out.write_all(&bytes)).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(ExpectedError::new(Exit::Problem, Text::new("error.stdout").with("message", error)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes to stderr. Where even that fails there is nobody left to tell.
+pub fn note(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) {
+    let mut bytes = Vec::new();
+    if write(&mut bytes).is_ok() {
+        let _ = io::stderr().lock().write_all(&bytes);
+    }
+}
+
+/// `[오류] …` and its hints, on stderr.
+pub fn complain(locale: Locale, error: &ExpectedError) {
+    note(|out| out.write_all(complaint(locale, error).as_bytes()));
+}
+
+/// The lines of [`complain`].
+pub fn complaint(locale: Locale, error: &ExpectedError) -> String {
+    let mut lines = format!("{} {}\n", say(locale, &Text::new("ui.level.error")), say(locale, &error.text));
+    for hint in &error.hints {
+        for line in say(locale, hint).trim_end().lines() {
+            lines.push_str(&format!("  {line}\n"));
+        }
+    }
+    lines
+}
+
+/// Whether stdout is to be coloured.
+pub fn colors_stdout(color: Color) -> bool {
+    colors(color, io::stdout().is_terminal())
+}
+
+/// Whether stderr is to be coloured.
+pub fn colors_stderr(color: Color) -> bool {
+    colors(color, io::stderr().is_terminal())
+}
+
+fn colors(color: Color, terminal: bool) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    match color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => terminal && !set("NO_COLOR") && !dumb,
+    }
+}
+
+/// The machine gives no threads.
+pub fn no_runtime(error: io::Error) -> ExpectedError {
+    ExpectedError::new(Exit::Problem, Text::new("error.no_runtime").with("message", error))
+}

@@ -1,0 +1,146 @@
+//! One look: targets, objects, standpoint, addresses and probes, put together as a Snapshot.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::addresses::{Wanted, candidates};
+use super::client::Cluster;
+use super::targets::{self, Argument, Kind, Seen};
+use super::{node, objects, probes};
+use crate::model::snapshot::SNAPSHOT_VERSION;
+use crate::model::{Gap, GapReason, Objects, Snapshot, Target};
+
+/// Which targets the command line means.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    pub arguments: Vec<String>,
+    /// `-A`.
+    pub all: bool,
+    /// Port and path of `--address`, where it was a URL.
+    pub port: Option<u16>,
+    pub path: Option<String>,
+}
+
+/// Why there are no targets.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Target(#[from] targets::Error),
+    /// The Services may not be read: nothing can be said at all.
+    #[error("may not {verb} {resource}")]
+    Denied { verb: String, resource: String, namespace: String },
+    #[error("API server: {message}")]
+    Api { message: String },
+}
+
+/// Chooses the targets.
+///
+/// # Errors
+/// Where an argument names none, several, or Services may not be read.
+pub async fn choose(cluster: &Cluster, scope: &Scope) -> Result<Vec<Target>, Error> {
+    let arguments: Vec<Argument> = scope.arguments.iter().map(|a| targets::parse(a)).collect::<Result<_, _>>()?;
+    let mut gaps = Vec::new();
+    let mut homes: Vec<String> = arguments.iter().filter_map(|a| a.namespace.clone()).collect();
+    homes.push(cluster.namespace.clone());
+    if arguments.is_empty() && !cluster.namespace_named {
+        homes.push(targets::BOOKINFO.to_owned());
+    }
+    homes.sort();
+    homes.dedup();
+    let services = objects::services(cluster, &homes, &mut gaps).await;
+    if services.is_empty()
+        && let Some(gap) = gaps.first()
+    {
+        return Err(denied(gap, &homes));
+    }
+    let namespaces: Vec<String> =
+        objects::namespaces(cluster, &mut gaps).await.iter().map(ResourceExt::name_any).collect();
+    let (mut deployments, mut pods) = (Vec::<Deployment>::new(), Vec::<Pod>::new());
+    for home in &homes {
+        let all = ListParams::default();
+        let api = Api::namespaced(cluster.client.clone(), home);
+        deployments.extend(objects::list(cluster, api, &all, "deployments").await.unwrap_or_default());
+        if arguments.iter().any(|a| a.kind == Kind::Pod) {
+            let api = Api::namespaced(cluster.client.clone(), home);
+            pods.extend(objects::list(cluster, api, &all, "pods").await.unwrap_or_default());
+        }
+    }
+    let seen = Seen { services: &services, namespaces: &namespaces, deployments: &deployments, pods: &pods };
+    let mut chosen = if !arguments.is_empty() {
+        let one = |a: &Argument| targets::choose(a, &cluster.namespace, cluster.namespace_named, &seen);
+        arguments.iter().map(one).collect::<Result<Vec<_>, _>>()?
+    } else if scope.all {
+        targets::all(&seen)
+    } else {
+        targets::defaults(cluster.namespace_named.then_some(cluster.namespace.as_str()), &seen)?
+    };
+    if let [only] = chosen.as_mut_slice() {
+        only.node_port = scope.port.or(only.node_port);
+        if let Some(path) = scope.path.as_ref().filter(|p| p.as_str() != "/") {
+            only.path.clone_from(path);
+        }
+    }
+    chosen.dedup_by(|a, b| a.to_string() == b.to_string());
+    Ok(chosen)
+}
+
+fn denied(gap: &Gap, homes: &[String]) -> Error {
+    match &gap.reason {
+        GapReason::Denied { verb, resource } => {
+            let namespace = homes.first().cloned().unwrap_or_default();
+            Error::Denied { verb: verb.clone(), resource: resource.clone(), namespace }
+        }
+        GapReason::Failed { message } => Error::Api { message: message.clone() },
+        other => Error::Api { message: format!("{other:?}") },
+    }
+}
+
+/// Looks at the targets. Total: what cannot be seen is a Gap.
+pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
+    let mut homes: Vec<String> = targets.iter().map(|t| t.namespace.clone()).collect();
+    homes.sort();
+    homes.dedup();
+    let taken_at = jiff::Timestamp::now();
+    let (mut gaps, mut more_gaps, mut other_gaps) = (Vec::new(), Vec::new(), Vec::new());
+    let (services, namespaces, rest) = futures::join!(
+        objects::services(cluster, &homes, &mut gaps),
+        own_namespaces(cluster, &homes, &mut more_gaps),
+        objects::rest(cluster, &homes, &mut other_gaps),
+    );
+    gaps.extend(more_gaps);
+    gaps.extend(other_gaps);
+    let objects = Objects { services, namespaces, ..rest };
+    let (server_host, server_port, nodes) = (cluster.server_host.clone(), cluster.server_port, objects.nodes.clone());
+    let stood = tokio::task::spawn_blocking(move || {
+        let stand = node::stand(&server_host, server_port, &nodes);
+        let (host, gaps) = node::host(&nodes, &stand);
+        (stand, host, gaps)
+    });
+    let (stand, host, host_gaps) = stood.await.unwrap_or_default();
+    gaps.extend(host_gaps);
+    let addresses = candidates(cluster, &objects.nodes, &stand, wanted).await;
+    let mut snapshot = Snapshot {
+        version: SNAPSHOT_VERSION,
+        taken_at,
+        cluster: cluster.uid.clone(),
+        stand,
+        targets: targets.to_vec(),
+        addresses,
+        objects,
+        probes: Vec::new(),
+        host,
+        gaps,
+    };
+    probes::first(&mut snapshot).await;
+    probes::second(cluster, &mut snapshot).await;
+    snapshot
+}
+
+/// The targets' namespaces, whose labels say which pods they admit.
+async fn own_namespaces(cluster: &Cluster, homes: &[String], gaps: &mut Vec<Gap>) -> Vec<Namespace> {
+    let mut found = objects::namespaces(cluster, gaps).await;
+    found.retain(|n| homes.contains(&n.name_any()));
+    found
+}

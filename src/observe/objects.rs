@@ -1,0 +1,146 @@
+//! Lists the API objects, in parallel, each with a deadline; a refusal is a Gap.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{ListParams, LogParams};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use super::client::{Cluster, REQUEST_TIMEOUT};
+use crate::model::{Gap, GapReason, Input, Objects};
+
+const KUBE_SYSTEM: &str = "kube-system";
+
+/// One request's limit.
+pub fn limit(cluster: &Cluster) -> Duration {
+    cluster.connection.request_timeout.unwrap_or(REQUEST_TIMEOUT)
+}
+
+/// What a failed request means for the Snapshot.
+pub fn reason(error: &kube::Error, verb: &str, resource: &str) -> GapReason {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+            GapReason::Denied { verb: verb.to_owned(), resource: resource.to_owned() }
+        }
+        other => GapReason::Failed { message: super::client::innermost(other) },
+    }
+}
+
+/// All objects of a kind, or why not.
+pub async fn list<K>(cluster: &Cluster, api: Api<K>, params: &ListParams, resource: &str) -> Result<Vec<K>, GapReason>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    match tokio::time::timeout(limit(cluster), api.list(params)).await {
+        Ok(Ok(found)) => Ok(found.items),
+        Ok(Err(error)) => Err(reason(&error, "list", resource)),
+        Err(_) => Err(GapReason::Timeout),
+    }
+}
+
+/// Services and namespaces of the whole cluster, which choosing targets needs. Where only some namespaces may be
+/// read, those of `namespaces`.
+pub async fn services(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>) -> Vec<Service> {
+    let all = list::<Service>(cluster, Api::all(cluster.client.clone()), &ListParams::default(), "services").await;
+    match all {
+        Ok(found) => found,
+        Err(GapReason::Denied { .. }) => {
+            let each = |ns: &String| {
+                let api = Api::namespaced(cluster.client.clone(), ns);
+                async move { list::<Service>(cluster, api, &ListParams::default(), "services").await }
+            };
+            let mut found = Vec::new();
+            for result in join_all(namespaces.iter().map(each)).await {
+                keep(result, Input::Services, gaps, &mut found);
+            }
+            found
+        }
+        Err(reason) => {
+            gaps.push(Gap { input: Input::Services, subject: None, reason });
+            Vec::new()
+        }
+    }
+}
+
+/// Namespaces of the cluster; empty where they may not be listed.
+pub async fn namespaces(cluster: &Cluster, gaps: &mut Vec<Gap>) -> Vec<Namespace> {
+    let mut found = Vec::new();
+    let all = list(cluster, Api::all(cluster.client.clone()), &ListParams::default(), "namespaces").await;
+    keep(all, Input::Namespaces, gaps, &mut found);
+    found
+}
+
+/// Everything else, for the namespaces of the targets.
+pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>) -> Objects {
+    let client = || cluster.client.clone();
+    let all = ListParams::default();
+    let proxy_label = ListParams::default().labels("k8s-app=kube-proxy");
+    let in_each = join_all(namespaces.iter().map(|ns| {
+        let all = all.clone();
+        async move {
+            futures::join!(
+                list::<EndpointSlice>(cluster, Api::namespaced(client(), ns), &all, "endpointslices"),
+                list::<Pod>(cluster, Api::namespaced(client(), ns), &all, "pods"),
+                list::<Deployment>(cluster, Api::namespaced(client(), ns), &all, "deployments"),
+                list::<Event>(cluster, Api::namespaced(client(), ns), &all, "events"),
+            )
+        }
+    }));
+    let config_maps: Api<ConfigMap> = Api::namespaced(client(), KUBE_SYSTEM);
+    let (in_each, nodes, daemon_sets, proxy_pods, proxy_config) = futures::join!(
+        in_each,
+        list::<Node>(cluster, Api::all(client()), &all, "nodes"),
+        list::<DaemonSet>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &all, "daemonsets"),
+        list::<Pod>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &proxy_label, "pods"),
+        tokio::time::timeout(limit(cluster), config_maps.get_opt("kube-proxy")),
+    );
+    let mut objects = Objects::default();
+    for (slices, pods, deployments, events) in in_each {
+        keep(slices, Input::EndpointSlices, gaps, &mut objects.endpoint_slices);
+        keep(pods, Input::Pods, gaps, &mut objects.pods);
+        keep(deployments, Input::Deployments, gaps, &mut objects.deployments);
+        keep(events, Input::Events, gaps, &mut objects.events);
+    }
+    keep(nodes, Input::Nodes, gaps, &mut objects.nodes);
+    keep(daemon_sets, Input::KubeProxy, gaps, &mut objects.daemon_sets);
+    keep(proxy_pods, Input::KubeProxy, gaps, &mut objects.kube_proxy_pods);
+    // Its absence or denial is no Gap of its own: a cut-off kube-proxy also shows in its log.
+    objects.kube_proxy_config = proxy_config.ok().and_then(Result::ok).flatten();
+    objects.kube_proxy_logs = logs(cluster, &objects.kube_proxy_pods).await;
+    objects
+}
+
+/// The last lines of kube-proxy's log, each pod's: one that runs may be cut off all the same.
+async fn logs(cluster: &Cluster, pods: &[Pod]) -> BTreeMap<String, String> {
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), KUBE_SYSTEM);
+    let one = |pod: &Pod| {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let restarted = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.container_statuses.as_ref())
+            .is_some_and(|all| all.iter().any(|c| !c.ready && c.restart_count > 0));
+        let api = api.clone();
+        async move {
+            let params = LogParams { tail_lines: Some(20), previous: restarted, ..LogParams::default() };
+            let text = tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &params)).await;
+            text.ok().and_then(Result::ok).map(|text| (name, text))
+        }
+    };
+    // More than this many nodes would make the look slow, and one log shows what all of them say.
+    join_all(pods.iter().take(8).map(one)).await.into_iter().flatten().collect()
+}
+
+/// Puts what was found into its place, or the reason among the gaps.
+fn keep<K>(result: Result<Vec<K>, GapReason>, input: Input, gaps: &mut Vec<Gap>, into: &mut Vec<K>) {
+    match result {
+        Ok(found) => into.extend(found),
+        Err(reason) => gaps.push(Gap { input, subject: None, reason }),
+    }
+}

@@ -1,0 +1,210 @@
+//! The probes of one look: first those that say whether the page answers, then, where it does not, those that say where it breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, join_all};
+
+use super::client::Cluster;
+use super::dial::{Ask, dial};
+use super::proxies;
+use crate::facts::{ServiceFacts, node};
+use crate::model::{Address, Gap, GapReason, Input, Outcome, Probe, Snapshot, Target, Vantage};
+
+/// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
+const DIAL_LIMIT: Duration = Duration::from_millis(3500);
+/// At most so many addresses, nodes and pods are probed for a target.
+const MOST: usize = 6;
+
+type Pending<'a> = BoxFuture<'a, Result<Probe, Gap>>;
+
+/// What a vantage gives: the outcome and how long it took, or why it could not be had.
+type Tried = Result<(Outcome, Duration), GapReason>;
+
+/// Dials every candidate address of every target, and as root the node through an outsider namespace.
+pub async fn first(snapshot: &mut Snapshot) {
+    let seen: &Snapshot = snapshot;
+    let mut pending: Vec<Pending<'_>> = Vec::new();
+    for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(seen, t)?))) {
+        for address in seen.addresses.iter().take(MOST) {
+            pending.push(client(address, target, port).boxed());
+        }
+    }
+    #[cfg(target_os = "linux")]
+    let outsiders = outsiders(seen);
+    #[cfg(not(target_os = "linux"))]
+    let outsiders = async { Vec::new() };
+    let (clients, outsiders) = futures::join!(join_all(pending), outsiders);
+    file(snapshot, clients.into_iter().chain(outsiders));
+}
+
+/// Looks behind: pods through the API server, by port-forward and from this node; nodes through the API server.
+/// Only for targets that did not answer rightly.
+pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
+    let seen: &Snapshot = snapshot;
+    let mut pending: Vec<Pending<'_>> = Vec::new();
+    for target in &seen.targets {
+        if answered(seen, target) {
+            continue;
+        }
+        let facts = ServiceFacts::derive(seen, target);
+        let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
+        for endpoint in endpoints.take(MOST / 2) {
+            let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
+            let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
+            let base = Probe { pod: Some(pod.to_owned()), node: endpoint.node.map(str::to_owned), ..base };
+            let through = |vantage| Probe { vantage, ..base.clone() };
+            pending.push(fill(base.clone(), Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
+            let forwarded = proxies::port_forward(cluster, target, pod, port);
+            pending.push(fill(through(Vantage::PortForward), Input::PortForward, forwarded).boxed());
+            if seen.stand.node.is_some() {
+                let ip = endpoint.ip;
+                let dialled = Probe { host: ip.to_string(), ..through(Vantage::NodeToPod) };
+                let (path, marker) = (target.path.clone(), target.marker.clone());
+                let work = async move { blocking(move || ask(ip, port, &path, marker.as_deref())).await };
+                pending.push(fill(dialled, Input::NodeSettings, work).boxed());
+            }
+        }
+        let Some(port) = node_port(seen, target) else { continue };
+        for name in seen.objects.nodes.iter().take(MOST).map(node::name) {
+            let base = Probe { node: Some(name.to_owned()), ..probe(Vantage::NodeProxy, target, name, port) };
+            pending.push(fill(base, Input::NodeProxy, proxies::node(cluster, target, name, port)).boxed());
+        }
+    }
+    for address in seen.addresses.iter().take(2) {
+        pending.push(control(address, cluster.server_port).boxed());
+        pending.push(control(address, unallocated(seen)).boxed());
+    }
+    let done = join_all(pending).await;
+    file(snapshot, done);
+}
+
+/// The port a browser dials: the nodePort that the target is expected at, else the one the Service has.
+fn node_port(snapshot: &Snapshot, target: &Target) -> Option<u16> {
+    let of_service = || {
+        let facts = ServiceFacts::derive(snapshot, target)?;
+        u16::try_from(facts.port?.1.node_port?).ok()
+    };
+    target.node_port.or_else(of_service)
+}
+
+fn answered(snapshot: &Snapshot, target: &Target) -> bool {
+    let name = target.to_string();
+    let mine = |vantage| {
+        let found = snapshot.probes.iter().filter(move |p| p.vantage == vantage);
+        found.filter(|p| p.target.as_deref() == Some(&name)).map(|p| p.outcome.is_right()).collect::<Vec<_>>()
+    };
+    // Where the outsider could look, it decides: a dial from the node itself proves less.
+    match mine(Vantage::Outsider).as_slice() {
+        [] => mine(Vantage::Client).first().copied().unwrap_or(false),
+        outsider => outsider.iter().all(|right| *right),
+    }
+}
+
+async fn client(address: &Address, target: &Target, port: u16) -> Result<Probe, Gap> {
+    let base = Probe { node: address.node.clone(), ..probe(Vantage::Client, target, &address.ip.to_string(), port) };
+    let (ip, path, marker) = (address.ip, target.path.clone(), target.marker.clone());
+    fill(base, Input::ClientProbe, blocking(move || ask(ip, port, &path, marker.as_deref()))).await
+}
+
+/// A port that says something about the way to the address, not about a target.
+async fn control(address: &Address, port: u16) -> Result<Probe, Gap> {
+    let ip = address.ip;
+    let base = Probe {
+        vantage: Vantage::Client,
+        target: None,
+        host: ip.to_string(),
+        port,
+        node: address.node.clone(),
+        pod: None,
+        outcome: Outcome::Timeout,
+        millis: 0,
+    };
+    let asked = move || Ok(dial(ip, port, &Ask { host: "", path: None, marker: None }, DIAL_LIMIT));
+    fill(base, Input::ClientProbe, blocking(asked)).await
+}
+
+/// A port of the default nodePort range that no Service uses.
+fn unallocated(snapshot: &Snapshot) -> u16 {
+    let ports = snapshot.objects.services.iter().filter_map(|s| s.spec.as_ref()?.ports.as_ref()).flatten();
+    let used: Vec<i32> = ports.filter_map(|p| p.node_port).collect();
+    (30_000..=32_767).rev().find(|p| !used.contains(&i32::from(*p))).unwrap_or(32_767)
+}
+
+#[cfg(target_os = "linux")]
+async fn outsiders(snapshot: &Snapshot) -> Vec<Result<Probe, Gap>> {
+    use super::outsider::Outsider;
+    let Some(own) = snapshot.stand.node.as_deref().filter(|_| snapshot.stand.root) else {
+        return Vec::new();
+    };
+    let gap =
+        |message: String| Gap { input: Input::OutsiderProbe, subject: None, reason: GapReason::Failed { message } };
+    let Some(ip) = snapshot
+        .objects
+        .nodes
+        .iter()
+        .find(|n| node::name(n) == own)
+        .and_then(|n| node::internal_ips(n).first()?.parse::<std::net::IpAddr>().ok())
+    else {
+        return vec![Err(gap(format!("node {own} has no InternalIP")))];
+    };
+    let outsider = match tokio::task::spawn_blocking(Outsider::open).await {
+        Ok(Ok(outsider)) => Arc::new(outsider),
+        Ok(Err(error)) => return vec![Err(gap(error.to_string()))],
+        Err(error) => return vec![Err(gap(error.to_string()))],
+    };
+    let each = snapshot.targets.iter().filter_map(|target| {
+        let port = node_port(snapshot, target)?;
+        let base = probe(Vantage::Outsider, target, &ip.to_string(), port);
+        let base = Probe { node: Some(own.to_owned()), ..base };
+        let (outsider, path, marker) = (outsider.clone(), target.path.clone(), target.marker.clone());
+        let work = blocking(move || {
+            let failed = |error: std::io::Error| GapReason::Failed { message: error.to_string() };
+            outsider.inside(|| ask(ip, port, &path, marker.as_deref())).map_err(failed)?
+        });
+        Some(fill(base, Input::OutsiderProbe, work))
+    });
+    join_all(each).await
+}
+
+fn ask(ip: std::net::IpAddr, port: u16, path: &str, marker: Option<&str>) -> Tried {
+    let host = format!("{ip}:{port}");
+    Ok(dial(ip, port, &Ask { host: &host, path: Some(path), marker }, DIAL_LIMIT))
+}
+
+async fn blocking(work: impl FnOnce() -> Tried + Send + 'static) -> Tried {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| Err(GapReason::Failed { message: error.to_string() }))
+}
+
+fn probe(vantage: Vantage, target: &Target, host: &str, port: u16) -> Probe {
+    Probe {
+        vantage,
+        target: Some(target.to_string()),
+        host: host.to_owned(),
+        port,
+        node: None,
+        pod: None,
+        outcome: Outcome::Timeout,
+        millis: 0,
+    }
+}
+
+/// Waits for a vantage and writes what it gave into the probe; what it could not give is a Gap.
+async fn fill(base: Probe, input: Input, tried: impl Future<Output = Tried>) -> Result<Probe, Gap> {
+    match tried.await {
+        Ok((outcome, elapsed)) => {
+            Ok(Probe { outcome, millis: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), ..base })
+        }
+        Err(reason) => Err(Gap { input, subject: Some(base.host), reason }),
+    }
+}
+
+fn file(snapshot: &mut Snapshot, done: impl IntoIterator<Item = Result<Probe, Gap>>) {
+    for result in done {
+        match result {
+            Ok(probe) => snapshot.probes.push(probe),
+            Err(gap) => snapshot.gaps.push(gap),
+        }
+    }
+}
