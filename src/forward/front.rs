@@ -61,6 +61,11 @@ impl Front {
         Self { table: table_name(id), ways, installed: false }
     }
 
+    /// The address that a probe dials; none where there is nothing to be in front of.
+    pub fn first(&self) -> Option<SocketAddrV4> {
+        self.ways.first().map(|w| w.public)
+    }
+
     /// Renews the leases for [`LEASE`]; makes the table first where it is not there.
     ///
     /// # Errors

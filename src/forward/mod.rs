@@ -8,11 +8,18 @@
 pub mod balancer;
 pub mod carrier;
 pub mod endpoints;
+#[cfg(target_os = "linux")]
+pub mod front;
 pub mod holder;
 pub mod listener;
+pub mod refusal;
 pub mod relay;
+pub mod report;
+pub mod run;
 pub mod session;
 pub mod spec;
+#[cfg(target_os = "linux")]
+pub mod standby;
 pub mod stats;
 pub mod watch;
 

@@ -25,13 +25,13 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn watch_node_port(
     mode: spec::Front,
     node_port: SocketAddrV4,
-    page: Page,
+    page: &Page,
     mut endpoints: watch::Receiver<Endpoints>,
-    position: watch::Sender<Position>,
-    shared: Arc<Shared>,
+    position: &watch::Sender<Option<Position>>,
+    shared: &Shared,
 ) {
     if mode == spec::Front::Always {
-        step(&position, Position::Front, "always");
+        step(position, Position::Front, "always");
         return std::future::pending().await;
     }
     let outsider = match tokio::task::spawn_blocking(Outsider::open).await {
@@ -44,11 +44,11 @@ pub async fn watch_node_port(
             };
             tracing::error!(event = "no-probe", error = why);
             shared.stats.failure(format!("the NodePort cannot be probed from outside: {why}"));
-            step(&position, Position::Front, "no probe");
+            step(position, Position::Front, "no probe");
             return std::future::pending().await;
         }
     };
-    let page = Arc::new(page);
+    let page = Arc::new(page.clone());
     let began = Instant::now();
     let mut standby = Standby::default();
     let mut ticks = interval(PROBE_INTERVAL);
@@ -68,7 +68,7 @@ pub async fn watch_node_port(
         };
         let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = standby.observe(now, outcome.is_right());
-        step(&position, next, &format!("{outcome:?}"));
+        step(position, next, &format!("{outcome:?}"));
     }
 }
 
@@ -78,19 +78,24 @@ fn probe(outsider: &Outsider, node_port: SocketAddrV4, page: &Page) -> std::io::
     outsider.inside(|| dial(IpAddr::V4(*node_port.ip()), node_port.port(), &ask, PROBE_TIMEOUT).0)
 }
 
-fn step(position: &watch::Sender<Position>, next: Position, why: &str) {
+fn step(position: &watch::Sender<Option<Position>>, next: Position, why: &str) {
     position.send_if_modified(|now| {
-        let changed = *now != next;
+        let changed = *now != Some(next);
         if changed {
             tracing::info!(event = "position", position = ?next, outcome = why);
-            *now = next;
+            *now = Some(next);
         }
         changed
     });
 }
 
 /// Renews the front's leases each second and at each step, until it is dropped.
-pub async fn keep_leases(front: &mut Front, mut position: watch::Receiver<Position>, shared: &Shared) {
+pub async fn keep_leases(
+    front: &mut Front,
+    mut position: watch::Receiver<Option<Position>>,
+    settled: &watch::Sender<bool>,
+    shared: &Shared,
+) {
     let mut ticks = interval(RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = false;
@@ -100,8 +105,12 @@ pub async fn keep_leases(front: &mut Front, mut position: watch::Receiver<Positi
             Ok(()) = position.changed() => {}
         }
         let now = *position.borrow_and_update();
-        match front.renew(now).await {
-            Ok(()) => failed = false,
+        // Before the first probe decided, the listener is hidden from it already.
+        match front.renew(now.unwrap_or(Position::Behind)).await {
+            Ok(()) => {
+                failed = false;
+                settled.send_if_modified(|s| !std::mem::replace(s, now.is_some()) && now.is_some());
+            }
             Err(error) => {
                 if !failed {
                     tracing::error!(event = "rules-failed", error = %error);

@@ -54,8 +54,8 @@ pub enum Error {
     NotFound { object: ObjectRef },
     #[error("{object} has no port {port}; it has {}", known.join(", "))]
     NoPort { object: ObjectRef, port: PortRef, known: Vec<String> },
-    #[error("no right to {verb} {resource}")]
-    Forbidden { verb: &'static str, resource: &'static str },
+    #[error("no right to {verb} {resource} in namespace {namespace}")]
+    Forbidden { verb: &'static str, resource: &'static str, namespace: String },
     #[error("the kubeconfig leads to another cluster than the forward was made for")]
     OtherCluster,
     #[error("{0}")]
@@ -439,7 +439,9 @@ fn is_other_authority(message: &str) -> bool {
 fn denied(error: kube::Error, verb: &'static str, resource: &'static str, object: &ObjectRef) -> Error {
     match error {
         kube::Error::Api(status) if status.code == 404 => Error::NotFound { object: object.clone() },
-        kube::Error::Api(status) if status.code == 403 => Error::Forbidden { verb, resource },
+        kube::Error::Api(status) if status.code == 403 => {
+            Error::Forbidden { verb, resource, namespace: object.namespace().to_owned() }
+        }
         error => Error::Api(innermost(&error)),
     }
 }
