@@ -25,7 +25,7 @@ pub mod teardown;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -132,7 +132,11 @@ pub fn lock(name: &str) -> Result<fs::File> {
     }
     let file =
         fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+    // `status` holds it for a moment when it looks whether anybody does.
+    run::wait_for("the lock", Duration::from_millis(300), || {
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)
+    })
+    .map_err(|_| {
         anyhow::anyhow!("another command is working on cluster {name}: wait for its end")
     })?;
     Ok(file)
