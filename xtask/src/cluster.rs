@@ -168,7 +168,14 @@ fn down(args: &DownArgs) -> Result<()> {
             continue;
         }
         teardown::down(&name, args.keep_client)?;
-        println!("cluster {name} is gone{}", if args.keep_client { ", its client stays" } else { "" });
+        println!(
+            "cluster {name} is gone{}",
+            if args.keep_client {
+                ", its client stays"
+            } else {
+                ""
+            }
+        );
     }
     Ok(())
 }
@@ -185,10 +192,14 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&loaded(name)?)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let names = match &args.name {
-        Some(name) => vec![name.clone()],
-        None => teardown::names(),
-    };
+    let mut names = teardown::names();
+    if let Some(name) = &args.name {
+        check_name(name)?;
+        names.retain(|n| n == name);
+        if names.is_empty() {
+            bail!("there is no cluster {name}");
+        }
+    }
     if names.is_empty() {
         println!("no cluster runs");
     }
@@ -212,31 +223,57 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
                 if missing.is_empty() {
                     let nodes = run::output(
                         run::command(&descriptor.nodes[0].enter)
-                            .args(["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s"])
+                            .args([
+                                "kubectl",
+                                "--kubeconfig=/etc/kubernetes/admin.conf",
+                                "--request-timeout=5s",
+                            ])
                             .args(["get", "nodes", "-o", "wide"]),
                     );
                     good &= nodes.is_ok();
-                    println!("{}", nodes.unwrap_or_else(|e| format!("the API server does not answer: {e:#}")));
+                    println!(
+                        "{}",
+                        nodes.unwrap_or_else(|e| format!("the API server does not answer: {e:#}"))
+                    );
                 } else {
                     good = false;
-                    println!("  broken: {} ended; clean up with cargo xtask cluster down --name {name}", missing.join(", "));
+                    println!(
+                        "  broken: {} ended; clean up with cargo xtask cluster down --name {name}",
+                        missing.join(", ")
+                    );
                 }
             }
             _ if members == ["client"] => println!("{name}: only its external client is kept"),
+            _ if native::busy(&name) => println!(
+                "{name}: a command is working on it ({})",
+                members.join(", ")
+            ),
             _ => {
                 good = false;
-                println!("{name}: starting, or left by a killed start ({}); clean up with cargo xtask cluster down --name {name}", members.join(", "));
+                println!(
+                    "{name}: left by a killed start ({}); clean up with cargo xtask cluster down --name {name}",
+                    members.join(", ")
+                );
             }
         }
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn shell(args: &ShellArgs) -> Result<ExitCode> {
     native::require_machine()?;
     let descriptor = loaded(&args.name)?;
     let Some(enter) = descriptor.enter(&args.member) else {
-        bail!("cluster {} has no member {:?}: it has {}", args.name, args.member, descriptor.members().join(", "));
+        bail!(
+            "cluster {} has no member {:?}: it has {}",
+            args.name,
+            args.member,
+            descriptor.members().join(", ")
+        );
     };
     let mut command = run::command(enter);
     let path = std::env::var("PATH").unwrap_or_default();
@@ -272,14 +309,23 @@ mod tests {
         let Command::Up(up) = Cli::try_parse_from(["x", "up"]).unwrap().args.command else {
             unreachable!("up was asked for");
         };
-        assert_eq!((up.name.as_str(), up.workers, up.ec2), ("bookaccess", 2, false));
-        assert_eq!((up.kubernetes_version.as_str(), up.proxy_mode), ("v1.37.2", ProxyMode::Iptables));
+        assert_eq!(
+            (up.name.as_str(), up.workers, up.ec2),
+            ("bookaccess", 2, false)
+        );
+        assert_eq!(
+            (up.kubernetes_version.as_str(), up.proxy_mode),
+            ("v1.37.2", ProxyMode::Iptables)
+        );
     }
 
     #[test]
     fn a_shell_takes_a_command_behind_two_dashes() {
         let Command::Shell(shell) =
-            Cli::try_parse_from(["x", "shell", "cp1", "--", "kubectl", "-n", "a"]).unwrap().args.command
+            Cli::try_parse_from(["x", "shell", "cp1", "--", "kubectl", "-n", "a"])
+                .unwrap()
+                .args
+                .command
         else {
             unreachable!("shell was asked for");
         };

@@ -68,10 +68,7 @@ pub fn wait_for<T>(
         match probe() {
             Ok(value) => return Ok(value),
             Err(error) if start.elapsed() > deadline => {
-                return Err(error.context(format!(
-                    "{what}: not after {} s",
-                    deadline.as_secs()
-                )));
+                return Err(error.context(format!("{what}: not after {} s", deadline.as_secs())));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }

@@ -38,7 +38,9 @@ mod tests {
     fn only_native_is_there() {
         assert!(Provider::Native.require().is_ok());
         for provider in [Provider::Kind, Provider::K3d] {
-            let said = provider.require().map_or_else(|e| e.to_string(), |()| String::new());
+            let said = provider
+                .require()
+                .map_or_else(|e| e.to_string(), |()| String::new());
             assert!(said.contains("--provider native"), "{said}");
         }
     }

@@ -67,7 +67,11 @@ pub struct Programs {
 
 /// The folder of all that may be deleted and made again.
 pub fn cache_folder() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let base = set("XDG_CACHE_HOME")
         .filter(|p| p.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
@@ -96,7 +100,9 @@ pub fn ensure(version: &str) -> Result<Programs> {
         name: "containerd",
         module: "github.com/containerd/containerd/v2",
         version: CONTAINERD,
-        ldflags: format!("-s -w -X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"),
+        ldflags: format!(
+            "-s -w -X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"
+        ),
         packages: ["containerd", "containerd-shim-runc-v2", "ctr"]
             .iter()
             .map(|p| format!("github.com/containerd/containerd/v2/cmd/{p}"))
@@ -140,7 +146,8 @@ impl Recipe<'_> {
         if folder.is_dir() {
             return Ok(folder);
         }
-        std::fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        std::fs::create_dir_all(cache)
+            .with_context(|| format!("cannot make {}", cache.display()))?;
         let lock = File::create(cache.join(format!("{}.lock", self.name)))?;
         lock_with_words(&lock, self.name)?;
         if folder.is_dir() {
@@ -152,10 +159,20 @@ impl Recipe<'_> {
             .prefix(&format!("{}.tmp-", self.name))
             .tempdir_in(cache)?;
         let started = Instant::now();
-        println!("building {} {} with Go (once; kept in {})", self.name, self.version, folder.display());
+        println!(
+            "building {} {} with Go (once; kept in {})",
+            self.name,
+            self.version,
+            folder.display()
+        );
         self.build(work.path(), started)?;
         std::fs::rename(work.path().join("bin"), &folder)?;
-        println!("built {} {} in {} s", self.name, self.version, started.elapsed().as_secs());
+        println!(
+            "built {} {} in {} s",
+            self.name,
+            self.version,
+            started.elapsed().as_secs()
+        );
         Ok(folder)
     }
 
@@ -175,8 +192,26 @@ impl Recipe<'_> {
         // setpriv: a build whose xtask was killed ends too.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "TERM", "go", "build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
-            .arg(format!("{}/{}", bin.display(), if self.module.is_empty() { self.name } else { "" }))
+            .args([
+                "--pdeathsig",
+                "TERM",
+                "go",
+                "build",
+                "-v",
+                "-trimpath",
+                "-ldflags",
+                &self.ldflags,
+                "-o",
+            ])
+            .arg(format!(
+                "{}/{}",
+                bin.display(),
+                if self.module.is_empty() {
+                    self.name
+                } else {
+                    ""
+                }
+            ))
             .args(&self.packages)
             .current_dir(work)
             .env("CGO_ENABLED", "0")
@@ -194,7 +229,12 @@ impl Recipe<'_> {
         let status = run::wait(&mut child)?;
         let last = progress.and_then(|p| p.join().ok()).unwrap_or_default();
         if !status.success() {
-            bail!("go build of {} {} failed:\n{}", self.name, self.version, last.join("\n"));
+            bail!(
+                "go build of {} {} failed:\n{}",
+                self.name,
+                self.version,
+                last.join("\n")
+            );
         }
         Ok(())
     }
@@ -242,7 +282,11 @@ fn lock_with_words(lock: &File, name: &str) -> Result<()> {
 fn remove_leftovers(cache: &Path, name: &str) -> Result<()> {
     for entry in std::fs::read_dir(cache)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(&format!("{name}.tmp-")) {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&format!("{name}.tmp-"))
+        {
             std::fs::remove_dir_all(entry.path())?;
         }
     }
@@ -267,7 +311,9 @@ fn download(module: &str, version: &str) -> Result<String> {
     )
     .with_context(|| format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?"))?;
     let answer: serde_json::Value = serde_json::from_str(&json)?;
-    let path = answer["GoMod"].as_str().context("go mod download names no go.mod")?;
+    let path = answer["GoMod"]
+        .as_str()
+        .context("go mod download names no go.mod")?;
     Ok(std::fs::read_to_string(path)?)
 }
 
@@ -290,9 +336,15 @@ fn go_mod(name: &str, module: &str, version: &str, upstream: &str) -> Result<Str
     }
     text.push_str(&format!("require {module} {version}\n"));
     // Staging modules are released as v0.MINOR.PATCH beside vMAJOR.MINOR.PATCH.
-    let staged = version.split_once('.').map_or(String::new(), |(_, rest)| format!("v0.{rest}"));
+    let staged = version
+        .split_once('.')
+        .map_or(String::new(), |(_, rest)| format!("v0.{rest}"));
     for line in upstream.lines() {
-        if let Some((path, _)) = line.trim().trim_start_matches("replace ").split_once(" => ./staging/") {
+        if let Some((path, _)) = line
+            .trim()
+            .trim_start_matches("replace ")
+            .split_once(" => ./staging/")
+        {
             text.push_str(&format!("replace {path} => {path} {staged}\n"));
         }
     }

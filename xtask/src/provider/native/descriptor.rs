@@ -61,7 +61,13 @@ pub const CLIENT_KUBECONFIG: &str = "/root/.kube/config";
 
 impl Descriptor {
     /// Describes a cluster whose members run; `running` has one entry a node, in the plan's order.
-    pub fn new(plan: &Plan, bin: &Path, gateway: &Running, client: &Running, running: &[Running]) -> Self {
+    pub fn new(
+        plan: &Plan,
+        bin: &Path,
+        gateway: &Running,
+        client: &Running,
+        running: &[Running],
+    ) -> Self {
         Self {
             name: plan.request.name.clone(),
             provider: "native".into(),
@@ -123,12 +129,20 @@ impl Descriptor {
         match member {
             "client" => Some(&self.client.enter),
             "gateway" => Some(&self.gateway.enter),
-            _ => self.nodes.iter().find(|n| n.name == member).map(|n| n.enter.as_slice()),
+            _ => self
+                .nodes
+                .iter()
+                .find(|n| n.name == member)
+                .map(|n| n.enter.as_slice()),
         }
     }
 
     /// All members' names.
     pub fn members(&self) -> Vec<&str> {
-        self.nodes.iter().map(|n| n.name.as_str()).chain(["client", "gateway"]).collect()
+        self.nodes
+            .iter()
+            .map(|n| n.name.as_str())
+            .chain(["client", "gateway"])
+            .collect()
     }
 }

@@ -40,9 +40,24 @@ pub fn ensure(version: &str, programs: &Programs) -> Result<PathBuf> {
     image::write(
         &archive,
         &[
-            Image { name: &proxy_name, program: &proxy, entrypoint: "/kube-proxy", folders: &points },
-            Image { name: &dns_name, program: &dns, entrypoint: "/coredns", folders: &["/tmp"] },
-            Image { name: PAUSE, program: Path::new(&pause), entrypoint: "/pause", folders: &[] },
+            Image {
+                name: &proxy_name,
+                program: &proxy,
+                entrypoint: "/kube-proxy",
+                folders: &points,
+            },
+            Image {
+                name: &dns_name,
+                program: &dns,
+                entrypoint: "/coredns",
+                folders: &["/tmp"],
+            },
+            Image {
+                name: PAUSE,
+                program: Path::new(&pause),
+                entrypoint: "/pause",
+                folders: &[],
+            },
         ],
     )?;
     Ok(archive)

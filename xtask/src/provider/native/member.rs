@@ -108,7 +108,14 @@ fn make_view(args: &Args) -> Result<()> {
     let run = data.join("run");
     fs::create_dir_all(&home)?;
     fs::create_dir_all(&run)?;
-    mount("tmpfs", &run, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755")).context("/run")?;
+    mount(
+        "tmpfs",
+        &run,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        Some(c"mode=755"),
+    )
+    .context("/run")?;
     for folder in ["lock", "netns", "user"] {
         fs::create_dir_all(run.join(folder))?;
     }
@@ -118,7 +125,8 @@ fn make_view(args: &Args) -> Result<()> {
             if let Ok(rest) = visible.strip_prefix(hidden) {
                 let target = replacement.join(rest);
                 if visible.is_dir() && fs::create_dir_all(&target).is_ok() {
-                    mount_bind_recursive(visible, &target).with_context(|| visible.display().to_string())?;
+                    mount_bind_recursive(visible, &target)
+                        .with_context(|| visible.display().to_string())?;
                 }
             }
         }
@@ -165,13 +173,16 @@ fn make_view(args: &Args) -> Result<()> {
         let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
         // "No route" is said to everybody and at once: a program that tries before kube-proxy has written its rules
         // would otherwise sit out its timeout.
-        fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
+        let _ = fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0");
         let _ = fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0");
         let _ = fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0");
     }
     crate::run::output(&mut crate::run::command(&["ip", "link", "set", "lo", "up"]))?;
     // Pods may ask for mount propagation, as on a systemd machine; it ends at this member.
-    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+    mount_change(
+        "/",
+        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
+    )?;
     Ok(())
 }
 
@@ -181,9 +192,15 @@ fn identity(args: &Args) -> Result<()> {
     replace("/etc/hostname", &format!("{}\n", args.member))?;
     replace(
         "/etc/hosts",
-        &format!("127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", args.member),
+        &format!(
+            "127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+            args.member
+        ),
     )?;
-    let resolver = args.resolver.as_ref().map_or(String::new(), |r| format!("nameserver {r}\n"));
+    let resolver = args
+        .resolver
+        .as_ref()
+        .map_or(String::new(), |r| format!("nameserver {r}\n"));
     replace("/etc/resolv.conf", &resolver)
 }
 
@@ -195,13 +212,25 @@ fn replace(path: &str, text: &str) -> Result<()> {
 
 /// The member's own writable copy of a folder of the machine: what it changes stays below its data.
 fn overlay(folder: &str, data: &Path) -> Result<()> {
-    let base = data.join("overlay").join(folder.trim_start_matches('/').replace('/', "-"));
+    let base = data
+        .join("overlay")
+        .join(folder.trim_start_matches('/').replace('/', "-"));
     let (upper, work) = (base.join("upper"), base.join("work"));
     fs::create_dir_all(&upper)?;
     fs::create_dir_all(&work)?;
-    let options = format!("lowerdir={folder},upperdir={},workdir={}", upper.display(), work.display());
-    mount("overlay", folder, "overlay", MountFlags::empty(), Some(&*std::ffi::CString::new(options)?))
-        .with_context(|| format!("an overlay on {folder} (does the kernel have overlayfs?)"))
+    let options = format!(
+        "lowerdir={folder},upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
+    mount(
+        "overlay",
+        folder,
+        "overlay",
+        MountFlags::empty(),
+        Some(&*std::ffi::CString::new(options)?),
+    )
+    .with_context(|| format!("an overlay on {folder} (does the kernel have overlayfs?)"))
 }
 
 /// A sysfs of this network namespace, with the machine's cgroups where they were.
@@ -232,7 +261,7 @@ fn ec2_hardware(data: &Path) -> Result<()> {
 fn on_overlay(path: &Path) -> Result<bool> {
     /// OVERLAYFS_SUPER_MAGIC of linux/magic.h.
     const OVERLAY: i64 = 0x794c_7630;
-    Ok(i64::from(rustix::fs::statfs(path)?.f_type) == OVERLAY)
+    Ok(rustix::fs::statfs(path)?.f_type == OVERLAY)
 }
 
 /// A tmpfs over `folder`, with what lay in it.
@@ -244,7 +273,11 @@ fn tmpfs_with_content(folder: &Path) -> Result<()> {
         rustix::fs::Mode::empty(),
     )?;
     mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)?;
-    let source = format!("/proc/{}/fd/{}/.", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&real));
+    let source = format!(
+        "/proc/{}/fd/{}/.",
+        std::process::id(),
+        std::os::fd::AsRawFd::as_raw_fd(&real)
+    );
     crate::run::output(&mut crate::run::command(&[
         "cp",
         "-a",

@@ -25,7 +25,7 @@ pub mod teardown;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -41,10 +41,14 @@ pub const MEMBER_COMMAND: &str = "cluster-member";
 /// Fails with what to do where this machine cannot hold a cluster.
 pub fn require_machine() -> Result<()> {
     if !cfg!(target_os = "linux") {
-        bail!("provider native needs Linux (its nodes are namespaces of the kernel)\n  use a Linux machine or virtual machine");
+        bail!(
+            "provider native needs Linux (its nodes are namespaces of the kernel)\n  use a Linux machine or virtual machine"
+        );
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("provider native needs root (namespaces, mounts, cgroups)\n  run: sudo env \"PATH=$PATH\" cargo xtask cluster up");
+        bail!(
+            "provider native needs root (namespaces, mounts, cgroups)\n  run: sudo env \"PATH=$PATH\" cargo xtask cluster up"
+        );
     }
     Ok(())
 }
@@ -71,7 +75,11 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     let started = Instant::now();
     match start(&plan, &programs, &archive) {
         Ok(descriptor) => {
-            println!("cluster {} is ready after {:.1} s", plan.request.name, started.elapsed().as_secs_f32());
+            println!(
+                "cluster {} is ready after {:.1} s",
+                plan.request.name,
+                started.elapsed().as_secs_f32()
+            );
             Ok(descriptor)
         }
         Err(error) => Err(undo(&plan, error)),
@@ -81,12 +89,15 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
 /// Takes a failed start down. A client that was kept for it is kept again.
 fn undo(plan: &Plan, error: anyhow::Error) -> anyhow::Error {
     let was_interrupted = run::forget_interrupt();
-    println!("the start failed: taking down what was started");
+    println!("taking down what was started");
     let error = if was_interrupted {
         error
     } else {
         match keep_logs(&plan.places) {
-            Ok(folder) => error.context(format!("the cluster did not start (logs: {})", folder.display())),
+            Ok(folder) => error.context(format!(
+                "the cluster did not start (logs: {})",
+                folder.display()
+            )),
             Err(_) => error,
         }
     };
@@ -119,9 +130,15 @@ pub fn lock(name: &str) -> Result<fs::File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow::anyhow!("another command is working on cluster {name}: wait for its end"))?;
+    let file =
+        fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    // `status` holds it for a moment when it looks whether anybody does.
+    run::wait_for("the lock", Duration::from_millis(300), || {
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)
+    })
+    .map_err(|_| {
+        anyhow::anyhow!("another command is working on cluster {name}: wait for its end")
+    })?;
     Ok(file)
 }
 
@@ -131,14 +148,23 @@ fn already(request: &Request, places: &Places) -> Result<Option<Descriptor>> {
     let members = processes::members(Some(name));
     let nodes = members.iter().any(|m| m.member != "client");
     match Descriptor::load(places) {
-        Ok(Some(found)) if found.members().iter().all(|m| members.iter().any(|r| r.member == *m)) => {
+        Ok(Some(found))
+            if found
+                .members()
+                .iter()
+                .all(|m| members.iter().any(|r| r.member == *m)) =>
+        {
             let same = found.kubernetes_version == request.version
                 && found.proxy_mode == request.proxy_mode.name()
                 && found.nodes.len() == usize::from(request.workers) + 1
                 && found.ec2 == request.ec2;
             if !same {
-                bail!("cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {})\n  end it first: cargo xtask cluster down --name {name}",
-                    found.kubernetes_version, found.nodes.len() - 1, found.proxy_mode);
+                bail!(
+                    "cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {})\n  end it first: cargo xtask cluster down --name {name}",
+                    found.kubernetes_version,
+                    found.nodes.len() - 1,
+                    found.proxy_mode
+                );
             }
             println!("cluster {name} runs already");
             Ok(Some(found))
@@ -205,8 +231,13 @@ fn start(plan: &Plan, programs: &Programs, archive: &Path) -> Result<Descriptor>
         node::start_kubelet(plan, programs, node, running)?;
     }
     wait_until_ready(plan, programs, first)?;
-    let descriptor =
-        Descriptor::new(plan, &programs.kubernetes, &members.gateway, &members.client, &members.nodes);
+    let descriptor = Descriptor::new(
+        plan,
+        &programs.kubernetes,
+        &members.gateway,
+        &members.client,
+        &members.nodes,
+    );
     descriptor.save(&plan.places)?;
     Ok(descriptor)
 }
@@ -238,7 +269,10 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
         for folder in visible()? {
             args.extend(["--visible".to_owned(), folder.display().to_string()]);
         }
-        for program in [programs.kubernetes.join("kubectl"), programs.containerd.join("ctr")] {
+        for program in [
+            programs.kubernetes.join("kubectl"),
+            programs.containerd.join("ctr"),
+        ] {
             args.extend(["--program".to_owned(), program.display().to_string()]);
         }
         processes::start(&Start {
@@ -269,7 +303,9 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
             })
             .collect();
         let join = |handle: std::thread::ScopedJoinHandle<'_, Result<Running>>| {
-            handle.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a member's start panicked")))
+            handle
+                .join()
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("a member's start panicked")))
         };
         // All are joined before the first error is returned, so that the clean-up meets no start in progress.
         let (gateway, client) = (join(gateway), join(client));
@@ -326,24 +362,62 @@ fn import_with(ctr: &Path, on: &Running, archive: &Path) -> Result<()> {
 
 fn wait_until_ready(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
     let wait = |args: &'static [&'static str]| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
-        Box::new(move || {
-            control_plane::kubectl(on, programs, args).map(drop)
-        })
+        Box::new(move || control_plane::kubectl(on, programs, args).map(drop))
     };
     let result = run::parallel(vec![
-        wait(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=90s", "--request-timeout=0"]),
-        wait(&["-n", "kube-system", "rollout", "status", "daemonset/kube-proxy", "--timeout=90s", "--request-timeout=0"]),
-        wait(&["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s", "--request-timeout=0"]),
+        wait(&[
+            "wait",
+            "node",
+            "--all",
+            "--for=condition=Ready",
+            "--timeout=90s",
+            "--request-timeout=0",
+        ]),
+        wait(&[
+            "-n",
+            "kube-system",
+            "rollout",
+            "status",
+            "daemonset/kube-proxy",
+            "--timeout=90s",
+            "--request-timeout=0",
+        ]),
+        wait(&[
+            "-n",
+            "kube-system",
+            "rollout",
+            "status",
+            "deployment/coredns",
+            "--timeout=90s",
+            "--request-timeout=0",
+        ]),
     ]);
     result.map_err(|error| {
-        let seen = control_plane::kubectl(on, programs, &["get", "nodes,pods", "-A", "-o", "wide"]).unwrap_or_default();
-        let events = control_plane::kubectl(on, programs, &["get", "events", "-A", "--field-selector=type=Warning"])
+        if run::interrupted() {
+            return error;
+        }
+        let seen = control_plane::kubectl(on, programs, &["get", "nodes,pods", "-A", "-o", "wide"])
             .unwrap_or_default();
-        control_plane::with_log(error, plan, &on.member, "kubelet").context(format!("{seen}\n{events}"))
+        let events = control_plane::kubectl(
+            on,
+            programs,
+            &["get", "events", "-A", "--field-selector=type=Warning"],
+        )
+        .unwrap_or_default();
+        control_plane::with_log(error, plan, &on.member, "kubelet")
+            .context(format!("{seen}\n{events}"))
     })
+}
+
+/// True while another command works on the cluster.
+pub fn busy(name: &str) -> bool {
+    lock(name).is_err()
 }
 
 /// The running members of a cluster, by name.
 pub fn running(name: &str) -> Vec<String> {
-    processes::members(Some(name)).into_iter().map(|r| r.member).collect()
+    processes::members(Some(name))
+        .into_iter()
+        .map(|r| r.member)
+        .collect()
 }

@@ -27,7 +27,12 @@ pub fn connect(plan: &Plan, gateway: &Running, client: &Running, nodes: &[Runnin
     gateway_less_batch(&cables.concat())?;
     let ports: String = nodes
         .iter()
-        .map(|n| format!("link set p-{0} master {NODES}\nlink set p-{0} up\n", n.member))
+        .map(|n| {
+            format!(
+                "link set p-{0} master {NODES}\nlink set p-{0} up\n",
+                n.member
+            )
+        })
         .collect();
     gateway.feed(
         &["ip", "-batch", "-"],
@@ -63,7 +68,9 @@ fn bridge(plan: &Plan) -> String {
         plan.gateway()
     );
     if plan.request.ec2 {
-        text.push_str(&format!("addr add {METADATA_ADDRESS}/32 dev {NODES} scope host\n"));
+        text.push_str(&format!(
+            "addr add {METADATA_ADDRESS}/32 dev {NODES} scope host\n"
+        ));
     }
     text
 }
@@ -73,12 +80,19 @@ fn node_network(plan: &Plan, name: &str) -> String {
     let mut text = String::new();
     for node in &plan.nodes {
         if node.name == name {
-            text.push_str(&format!("addr add {}/24 dev eth0\nlink set eth0 up\n", node.address));
+            text.push_str(&format!(
+                "addr add {}/24 dev eth0\nlink set eth0 up\n",
+                node.address
+            ));
         }
     }
     text.push_str(&format!("route add default via {}\n", plan.gateway()));
     for node in plan.nodes.iter().filter(|n| n.name != name) {
-        text.push_str(&format!("route add {} via {}\n", node.pod_cidr(), node.address));
+        text.push_str(&format!(
+            "route add {} via {}\n",
+            node.pod_cidr(),
+            node.address
+        ));
     }
     text
 }

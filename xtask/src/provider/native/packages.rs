@@ -44,10 +44,14 @@ pub fn ensure(install: bool) -> Result<()> {
     }
     let list = wanted.join(" ");
     if !install {
-        bail!("these Debian packages are missing: {list}\n  install them yourself (apt-get install -y --no-install-recommends {list}), or run without --no-install");
+        bail!(
+            "these Debian packages are missing: {list}\n  install them yourself (apt-get install -y --no-install-recommends {list}), or run without --no-install"
+        );
     }
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("these programs are missing and this is no Debian: {list}\n  install their equivalents, so that the files lie where Debian has them");
+        bail!(
+            "these programs are missing and this is no Debian: {list}\n  install their equivalents, so that the files lie where Debian has them"
+        );
     }
     println!("installing Debian packages: {list}");
     let policy = Policy::put()?;
@@ -105,9 +109,12 @@ impl Policy {
         if Path::new(POLICY).exists() {
             return Ok(Self(false));
         }
-        std::fs::write(POLICY, "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n")
-            .and_then(|()| std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755)))
-            .with_context(|| format!("cannot write {POLICY}"))?;
+        std::fs::write(
+            POLICY,
+            "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n",
+        )
+        .and_then(|()| std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {POLICY}"))?;
         Ok(Self(true))
     }
 }

@@ -147,7 +147,9 @@ impl Places {
 
     /// The log of one program.
     pub fn log(&self, member: &str, program: &str) -> PathBuf {
-        self.run.join("logs").join(format!("{member}-{program}.log"))
+        self.run
+            .join("logs")
+            .join(format!("{member}-{program}.log"))
     }
 
     /// A member's private data.
@@ -165,7 +167,9 @@ pub fn check_name(name: &str) -> Result<()> {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-');
     if !good {
-        bail!("cluster name {name:?}: only a-z, 0-9 and -, at most 32 of them, not beginning with -");
+        bail!(
+            "cluster name {name:?}: only a-z, 0-9 and -, at most 32 of them, not beginning with -"
+        );
     }
     Ok(())
 }

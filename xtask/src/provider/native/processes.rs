@@ -45,8 +45,7 @@ impl Running {
 
     /// Runs a command in the member to its end.
     pub fn run<S: AsRef<str>>(&self, argv: &[S]) -> Result<String> {
-        crate::run::output(&mut self.command(argv))
-            .with_context(|| format!("on {}", self.member))
+        crate::run::output(&mut self.command(argv)).with_context(|| format!("on {}", self.member))
     }
 
     /// As [`Self::run`], with input.
@@ -80,7 +79,11 @@ impl Running {
             .status()
             .context("cannot start nsenter")?;
         if !status.success() {
-            bail!("cannot start {} on {}", argv.first().map_or("", String::as_str), self.member);
+            bail!(
+                "cannot start {} on {}",
+                argv.first().map_or("", String::as_str),
+                self.member
+            );
         }
         Ok(())
     }
@@ -104,10 +107,26 @@ pub fn start(start: &Start<'_>) -> Result<Running> {
     let log = fs::File::create(start.log)?;
     // A session of its own: Ctrl-C on this terminal is for the command, not for what it has started.
     let mut child = Command::new("setsid")
-        .args(["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--uts", "--ipc"])
+        .args([
+            "unshare",
+            "--fork",
+            "--kill-child",
+            "--pid",
+            "--mount",
+            "--net",
+            "--uts",
+            "--ipc",
+        ])
         .args(["--propagation", "private"])
         .arg(exe)
-        .args([MEMBER_COMMAND, "--cluster", start.cluster, "--member", start.member, "--data"])
+        .args([
+            MEMBER_COMMAND,
+            "--cluster",
+            start.cluster,
+            "--member",
+            start.member,
+            "--data",
+        ])
         .arg(start.data)
         .args(&start.args)
         .current_dir("/")
@@ -139,7 +158,9 @@ pub fn members(cluster: Option<&str>) -> Vec<Running> {
         .into_iter()
         .filter_map(|pid| {
             let running = parse(pid, &cmdline(pid))?;
-            cluster.is_none_or(|c| c == running.cluster).then_some(running)
+            cluster
+                .is_none_or(|c| c == running.cluster)
+                .then_some(running)
         })
         .collect();
     found.sort_by(|a, b| (&a.cluster, &a.member).cmp(&(&b.cluster, &b.member)));
@@ -197,30 +218,37 @@ pub fn end(cluster: &str, which: &[Running]) -> Result<()> {
         .filter(|n| !own.contains(n))
         .collect();
     let names: BTreeSet<&str> = which.iter().map(|r| r.member.as_str()).collect();
-    let all = members(Some(cluster)).iter().all(|r| names.contains(r.member.as_str()));
-    crate::run::wait_for("ending the cluster's processes", std::time::Duration::from_secs(30), || {
-        let mut left: BTreeSet<u32> = pids()
-            .into_iter()
-            .filter(|pid| {
-                let mine = namespaces(*pid);
-                mine.iter().any(|n| theirs.contains(n))
-                    || starter_of(cluster, &cmdline(*pid)).is_some_and(|m| all || names.contains(m.as_str()))
-            })
-            .collect();
-        if all {
-            left.extend(cgroup::processes(cluster));
-        }
-        left.remove(&std::process::id());
-        for pid in &left {
-            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                let _ = kill_process(pid, Signal::KILL);
+    let all = members(Some(cluster))
+        .iter()
+        .all(|r| names.contains(r.member.as_str()));
+    crate::run::wait_for(
+        "ending the cluster's processes",
+        std::time::Duration::from_secs(30),
+        || {
+            let mut left: BTreeSet<u32> = pids()
+                .into_iter()
+                .filter(|pid| {
+                    let mine = namespaces(*pid);
+                    mine.iter().any(|n| theirs.contains(n))
+                        || starter_of(cluster, &cmdline(*pid))
+                            .is_some_and(|m| all || names.contains(m.as_str()))
+                })
+                .collect();
+            if all {
+                left.extend(cgroup::processes(cluster));
             }
-        }
-        if left.is_empty() {
-            return Ok(());
-        }
-        bail!("still there: {left:?}")
-    })
+            left.remove(&std::process::id());
+            for pid in &left {
+                if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            bail!("still there: {left:?}")
+        },
+    )
 }
 
 /// The member that a `setsid`, `unshare` or first process with this command line is about to be.
@@ -248,9 +276,14 @@ mod tests {
         let own = words("/t/xtask cluster-member --cluster a --member w1 --data /d");
         assert_eq!(
             parse(7, &own),
-            Some(Running { cluster: "a".into(), member: "w1".into(), pid: 7 })
+            Some(Running {
+                cluster: "a".into(),
+                member: "w1".into(),
+                pid: 7
+            })
         );
-        let above = words("unshare --fork --net /t/xtask cluster-member --cluster a --member w1 --data /d");
+        let above =
+            words("unshare --fork --net /t/xtask cluster-member --cluster a --member w1 --data /d");
         assert_eq!(parse(7, &above), None);
         assert_eq!(starter_of("a", &above), Some("w1".into()));
         assert_eq!(starter_of("b", &above), None);

@@ -27,7 +27,16 @@ pub fn build(archive: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // A target folder of its own: other flags would throw the others' work away.
     let mut child = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "-p", "standin", "--target", &target, "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "-p",
+            "standin",
+            "--target",
+            &target,
+            "--target-dir",
+        ])
         .arg(&folder)
         .current_dir(workspace())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -35,7 +44,9 @@ pub fn build(archive: &Path) -> Result<()> {
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()
-        .context("cannot start cargo: is it on PATH? Under sudo: sudo env PATH=\"$PATH\" cargo xtask …")?;
+        .context(
+            "cannot start cargo: is it on PATH? Under sudo: sudo env PATH=\"$PATH\" cargo xtask …",
+        )?;
     if !run::wait(&mut child)?.success() {
         bail!("the stand-in applications (crate standin) do not build");
     }
@@ -45,6 +56,11 @@ pub fn build(archive: &Path) -> Result<()> {
     }
     image::write(
         archive,
-        &[Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] }],
+        &[Image {
+            name: IMAGE,
+            program: &program,
+            entrypoint: "/standin",
+            folders: &["/tmp"],
+        }],
     )
 }

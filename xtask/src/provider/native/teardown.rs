@@ -6,16 +6,19 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::cgroup;
 use super::plan::{DATA_ROOT, Places, RUN_ROOT};
 use super::processes::{self, Running};
-use super::cgroup;
 
 /// The file in the run folder of a kept client that remembers which generation of cluster it last saw.
 const KEPT: &str = "kept-generation";
 
 /// The names of all clusters of which anything is left.
 pub fn names() -> Vec<String> {
-    let mut names: BTreeSet<String> = processes::members(None).into_iter().map(|r| r.cluster).collect();
+    let mut names: BTreeSet<String> = processes::members(None)
+        .into_iter()
+        .map(|r| r.cluster)
+        .collect();
     names.extend(cgroup::clusters());
     for root in [RUN_ROOT, DATA_ROOT] {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
@@ -48,7 +51,8 @@ pub fn down(name: &str, keep_client: bool) -> Result<()> {
     } else {
         for folder in [&places.run, &places.data] {
             if folder.exists() {
-                fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+                fs::remove_dir_all(folder)
+                    .with_context(|| format!("cannot remove {}", folder.display()))?;
             }
         }
     }
@@ -64,7 +68,9 @@ pub fn generation(places: &Places) -> Result<Option<u8>> {
     if let Some(descriptor) = super::Descriptor::load(places).ok().flatten() {
         return Ok(Some(descriptor.generation));
     }
-    Ok(fs::read_to_string(places.run.join(KEPT)).ok().and_then(|t| t.trim().parse().ok()))
+    Ok(fs::read_to_string(places.run.join(KEPT))
+        .ok()
+        .and_then(|t| t.trim().parse().ok()))
 }
 
 fn remove_all_but(folder: &Path, kept: &str) -> Result<()> {
