@@ -65,8 +65,8 @@ const WRITES: [&str; 14] = [
     ".evict(",
 ];
 
-/// `rust_i18n` may be named in these two, in the second only to load the texts.
-const LANGUAGE: [&str; 2] = ["src/i18n.rs", "src/lib.rs"];
+/// `rust_i18n` may be named in these, in the last only to load the texts.
+const LANGUAGE: [&str; 3] = ["src/i18n.rs", "src/i18n", "src/lib.rs"];
 /// Where bytes leave the program.
 const PRINTING: [&str; 2] = ["src/main.rs", "src/render"];
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Folders that hold nothing of ours.
 const SKIPPED: [&str; 2] = ["target", ".git"];
+/// What stands before a module of tests.
+const TEST_MARK: &str = "#[cfg(test)]";
 
 /// One file, its path relative to the top with `/` between the parts.
 pub struct Source {
@@ -28,13 +30,38 @@ impl Source {
         format!("{}:{}", self.path, self.text[..offset].matches('\n').count() + 1)
     }
 
-    /// The code alone: comments, literals and `#[cfg(test)]` modules blanked, offsets and lines kept.
+    /// The code alone: comments, literals and `#[cfg(test)]` modules blanked, offsets and lines kept. A file that is
+    /// such a module has none.
     pub fn product_code(&self) -> String {
         let mut code = code(&self.text);
+        if self.is_test_module() {
+            let all = 0..code.len();
+            blank(&mut code, all);
+        }
         for module in test_modules(&code) {
             blank(&mut code, module);
         }
         code
+    }
+}
+
+impl Source {
+    /// Whether the file above declares this one as `#[cfg(test)] mod name;`.
+    fn is_test_module(&self) -> bool {
+        let Some((folder, name)) = self.path.trim_end_matches(".rs").rsplit_once('/') else { return false };
+        let above = [
+            format!("{folder}/mod.rs"),
+            format!("{folder}.rs"),
+            format!("{folder}/lib.rs"),
+            format!("{folder}/main.rs"),
+        ];
+        above.iter().filter(|path| top().join(path).is_file()).any(|path| {
+            let code = code(&file(path).text);
+            code.match_indices(TEST_MARK).any(|(at, _)| {
+                let declaration = code[at + TEST_MARK.len()..].split(['{', ';']).next().unwrap_or_default();
+                declaration.split_whitespace().collect::<Vec<_>>().ends_with(&["mod", name])
+            })
+        })
     }
 }
 
@@ -185,11 +212,10 @@ fn blank(text: &mut String, range: Range<usize>) {
 
 /// The `#[cfg(test)]` modules (`mod name { … }`) of blanked code.
 pub fn test_modules(code: &str) -> Vec<Range<usize>> {
-    const MARK: &str = "#[cfg(test)]";
     let mut found = Vec::new();
     let mut from = 0;
-    while let Some(start) = code[from..].find(MARK).map(|n| n + from) {
-        from = start + MARK.len();
+    while let Some(start) = code[from..].find(TEST_MARK).map(|n| n + from) {
+        from = start + TEST_MARK.len();
         let rest = &code[from..];
         let Some(open) = rest.find(['{', ';']).filter(|n| rest[*n..].starts_with('{')) else { continue };
         if rest[..open].split_whitespace().rev().nth(1) != Some("mod") {
@@ -240,5 +266,7 @@ fn after() {}
     for kept in ["use a::b;", "fn f<'a>(x: &'a str)", "fn g()", "fn after() {}"] {
         assert!(code.contains(kept), "{kept}: {code}");
     }
+    let module = Source { path: "src/cli/args/tests.rs".into(), text: "//! x\nfn f() {}\n".into() };
+    assert_eq!(module.product_code().trim(), "", "src/cli/args/mod.rs says that it is a module of tests");
     assert_eq!(source.place(text.find("fn after").unwrap()), "x.rs:11");
 }

@@ -15,8 +15,8 @@ use e2e::objects::Objects;
 use e2e::page::{self, Seen};
 use e2e::plugin::Plugin;
 
-use crate::provider::native::plan::Places;
 use crate::provider::native;
+use crate::provider::native::plan::Places;
 use crate::{cluster, e2e as live, readme, run};
 
 /// What the steps' lines begin with; the READMEs show all of them.
@@ -120,7 +120,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn tell(story: &mut Story) -> Result<()> {
     let binary = story.step(|| Ok((live::product()?, String::new())))?;
     let cluster = story.step(up)?;
-    story.step(|| Ok(((kube_proxy::unscheduled().inject)(&cluster)?, ", as a leftover nodeSelector does".to_owned())))?;
+    story
+        .step(|| Ok(((kube_proxy::unscheduled().inject)(&cluster)?, ", as a leftover nodeSelector does".to_owned())))?;
     story.step(|| {
         Bookinfo::page().with_parts().apply(&cluster)?;
         Ok(((), ": six Deployments, productpage with nodePort 30080 on the control plane".to_owned()))
@@ -227,7 +228,8 @@ impl Load {
         let (enter, rest) = cluster.client.enter.split_first().context("no way into the client")?;
         let mut command = Command::new(enter);
         command.args(rest).arg(program).args(["load", "--rate", &RATE.to_string(), &address]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the load")?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the load")?;
         let stdout = child.stdout.take().context("piped")?;
         let mut load = Self { child };
         let mut first = String::new();
@@ -276,7 +278,10 @@ mod tests {
     fn what_the_browser_sees_is_said_in_words() {
         let page = |body: &str| in_words(&Seen::Answer { status: 200, body: body.to_owned() });
         assert_eq!(page("<title>Simple Bookstore App</title>"), "HTTP 200, Simple Bookstore App");
-        assert_eq!(page("<title>A</title> Book Reviews Book Details"), "HTTP 200, A with Book Details and Book Reviews");
+        assert_eq!(
+            page("<title>A</title> Book Reviews Book Details"),
+            "HTTP 200, A with Book Details and Book Reviews"
+        );
         assert_eq!(in_words(&Seen::Refused), "connection refused");
     }
 

@@ -1,9 +1,5 @@
 //! Everything a developer runs: `cargo xtask demo | test | e2e | cluster | tidy | codegen | new-check`.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a developer's tool speaks to its terminal"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
 mod cluster;
 mod demo;

@@ -59,7 +59,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut parts = vec![
         Part::of(format, || suite::cargo(&["fmt", "--all", "--check"], &[]))?,
         Part::of(lints, || {
-            suite::cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"], &[])
+            suite::cargo(
+                &["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"],
+                &[],
+            )
         })?,
         Part::of(tests, || suite::cargo(&["test", "--workspace", "--locked", "--no-fail-fast"], &[]))?,
     ];

@@ -10,8 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
-    mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, unmount,
 };
 
 use super::{cgroup, files};
@@ -126,11 +125,9 @@ fn make_view(args: &Args) -> Result<()> {
     mount_bind_recursive(&home, "/root").context("/root")?;
     mount_bind_recursive(&run, "/run").context("/run")?;
     if args.node {
-        for (inside, name) in [
-            ("/var/log", "log"),
-            ("/var/lib/containerd", "containerd"),
-            ("/var/lib/kubelet", "kubelet"),
-        ] {
+        for (inside, name) in
+            [("/var/log", "log"), ("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")]
+        {
             let own = data.join(name);
             fs::create_dir_all(&own)?;
             fs::create_dir_all(inside)?;
@@ -245,11 +242,6 @@ fn tmpfs_with_content(folder: &Path) -> Result<()> {
     )?;
     mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)?;
     let source = format!("/proc/{}/fd/{}/.", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&real));
-    crate::run::output(&mut crate::run::command(&[
-        "cp",
-        "-a",
-        &source,
-        &folder.display().to_string(),
-    ]))?;
+    crate::run::output(&mut crate::run::command(&["cp", "-a", &source, &folder.display().to_string()]))?;
     Ok(())
 }
