@@ -73,9 +73,7 @@ impl Error {
                 .with("expected", shown(expected))
                 .with("found", shown(found)),
             Error::Gone { object } => Text::new("apply.error.gone").with("object", object),
-            Error::Held { namespace, by } => {
-                Text::new("apply.error.held").with("namespace", namespace).with("by", by)
-            }
+            Error::Held { namespace, by } => Text::new("apply.error.held").with("namespace", namespace).with("by", by),
             Error::Journal { path, source } => {
                 Text::new("apply.error.journal").with("path", path.display()).with("message", source)
             }

@@ -45,8 +45,12 @@ pub trait Forwarder: Send + Sync {
     /// Starts one and waits until it listens. Its id, or why it does not run.
     fn start<'a>(&'a self, request: &'a ForwardRequest) -> BoxFuture<'a, Result<String, String>>;
     /// Stops the one of this Service (and this id, where it is known). One that does not run is no error.
-    fn stop<'a>(&'a self, namespace: &'a str, service: &'a str, id: Option<&'a str>)
-    -> BoxFuture<'a, Result<(), String>>;
+    fn stop<'a>(
+        &'a self,
+        namespace: &'a str,
+        service: &'a str,
+        id: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// What a fix needs to know of its surroundings.

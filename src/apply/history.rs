@@ -203,8 +203,7 @@ pub(crate) mod tests {
     #[test]
     fn the_mirror_adds_what_was_done_elsewhere() {
         let mine = Parsed { records: vec![intent(0, patch_step())], torn: 1 };
-        let mirrored =
-            Parsed { records: vec![intent(0, patch_step()), Record::Undone { seq: 0, at: at() }], torn: 0 };
+        let mirrored = Parsed { records: vec![intent(0, patch_step()), Record::Undone { seq: 0, at: at() }], torn: 0 };
         let past = Past::fold("f", "c", union(mine, mirrored));
         assert_eq!(past.records.len(), 2);
         assert_eq!(past.left().count(), 0);

@@ -40,7 +40,11 @@ pub enum Record {
         targets: Vec<String>,
     },
     /// What is about to be done.
-    Intent { seq: u32, at: Timestamp, step: Box<Step> },
+    Intent {
+        seq: u32,
+        at: Timestamp,
+        step: Box<Step>,
+    },
     Done {
         seq: u32,
         at: Timestamp,
@@ -48,14 +52,30 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         forward: Option<String>,
     },
-    Verified { seq: u32, at: Timestamp },
+    Verified {
+        seq: u32,
+        at: Timestamp,
+    },
     /// Taken back within the fix, because it did not help.
-    Reverted { seq: u32, at: Timestamp },
+    Reverted {
+        seq: u32,
+        at: Timestamp,
+    },
     /// Taken back by `fix --undo`.
-    Undone { seq: u32, at: Timestamp },
+    Undone {
+        seq: u32,
+        at: Timestamp,
+    },
     /// Not taken back, and why (English).
-    Refused { seq: u32, at: Timestamp, reason: String },
-    End { at: Timestamp, outcome: Outcome },
+    Refused {
+        seq: u32,
+        at: Timestamp,
+        reason: String,
+    },
+    End {
+        at: Timestamp,
+        outcome: Outcome,
+    },
 }
 
 /// What a journal's text holds.

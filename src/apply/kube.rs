@@ -57,7 +57,9 @@ impl Writer {
             Ok(Err(error)) => Err(Failure::of(verb, object, &error)),
             Err(_) => Err(Failure {
                 code: 0,
-                error: Error::Api { message: format!("no answer to {verb} {object} within {} s", self.limit.as_secs()) },
+                error: Error::Api {
+                    message: format!("no answer to {verb} {object} within {} s", self.limit.as_secs()),
+                },
             }),
         }
     }
@@ -71,8 +73,7 @@ impl Writer {
 
     /// The objects of one kind; all namespaces where `namespace` is none.
     pub async fn list(&self, kind: &str, namespace: Option<&str>, by: &ListParams) -> Result<Vec<Value>, Error> {
-        let object =
-            ObjectRef { kind: kind.to_owned(), namespace: namespace.map(str::to_owned), name: String::new() };
+        let object = ObjectRef { kind: kind.to_owned(), namespace: namespace.map(str::to_owned), name: String::new() };
         let api = self.api(&object)?;
         Ok(self.ask("list", &object, api.list(by)).await?.iter().map(value).collect())
     }
@@ -347,7 +348,10 @@ mod tests {
         };
         let writer = refuse("services \"p\" is forbidden: User \"dev\" cannot patch resource \"services\"");
         let error = writer.patch(&object(), "u1", &to_node_port(), false).await.unwrap_err();
-        assert!(matches!(&error, Error::Forbidden { verb: "patch", resource, .. } if resource == "services"), "{error}");
+        assert!(
+            matches!(&error, Error::Forbidden { verb: "patch", resource, .. } if resource == "services"),
+            "{error}"
+        );
         let writer = refuse("pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": hostPort");
         let error = writer.patch(&object(), "u1", &to_node_port(), false).await.unwrap_err();
         assert!(matches!(error, Error::Refused { .. }), "{error}");

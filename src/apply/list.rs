@@ -28,9 +28,13 @@ pub enum State {
 pub enum Where {
     Here,
     /// On another machine.
-    Elsewhere { host: String },
+    Elsewhere {
+        host: String,
+    },
     /// For a cluster that this is not (it was made anew, or the kubeconfig leads elsewhere).
-    OtherCluster { cluster: String },
+    OtherCluster {
+        cluster: String,
+    },
 }
 
 /// One past fix, as `fix --list` shows it.

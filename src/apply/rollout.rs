@@ -156,9 +156,8 @@ fn complete(workload: &Value) -> bool {
 /// What keeps new pods from running for good, and what keeps them from being placed for now.
 fn trouble(workload: &Value, pods: &[Value], before: &BTreeSet<String>) -> (Option<String>, Option<String>) {
     let conditions = workload.pointer("/status/conditions").and_then(Value::as_array);
-    let refused = conditions.into_iter().flatten().find(|c| {
-        text(c, "/type") == "ReplicaFailure" && text(c, "/status") == "True"
-    });
+    let refused =
+        conditions.into_iter().flatten().find(|c| text(c, "/type") == "ReplicaFailure" && text(c, "/status") == "True");
     if let Some(refused) = refused {
         return (Some(text(refused, "/message").to_owned()), None);
     }

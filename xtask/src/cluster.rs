@@ -137,11 +137,7 @@ pub fn up(args: &UpArgs) -> Result<Descriptor> {
 }
 
 fn how_to_use(descriptor: &Descriptor) -> String {
-    let name = if descriptor.name == DEFAULT_NAME {
-        String::new()
-    } else {
-        format!(" --name {}", descriptor.name)
-    };
+    let name = if descriptor.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", descriptor.name) };
     format!(
         "  cargo xtask cluster shell{name} cp1                           a root shell on the control plane
   cargo xtask cluster shell{name} client -- kubectl get nodes   the external client, by https://{}:6443
@@ -168,23 +164,15 @@ fn down(args: &DownArgs) -> Result<()> {
             continue;
         }
         teardown::down(&name, args.keep_client)?;
-        println!(
-            "cluster {name} is gone{}",
-            if args.keep_client {
-                ", its client stays"
-            } else {
-                ""
-            }
-        );
+        println!("cluster {name} is gone{}", if args.keep_client { ", its client stays" } else { "" });
     }
     Ok(())
 }
 
 fn loaded(name: &str) -> Result<Descriptor> {
     check_name(name)?;
-    Descriptor::load(&Places::new(name))?.with_context(|| {
-        format!("there is no cluster {name}: start it with cargo xtask cluster up --name {name}")
-    })
+    Descriptor::load(&Places::new(name))?
+        .with_context(|| format!("there is no cluster {name}: start it with cargo xtask cluster up --name {name}"))
 }
 
 fn status(args: &StatusArgs) -> Result<ExitCode> {
@@ -208,11 +196,8 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
         let members = native::running(&name);
         match Descriptor::load(&Places::new(&name)) {
             Ok(Some(descriptor)) => {
-                let missing: Vec<_> = descriptor
-                    .members()
-                    .into_iter()
-                    .filter(|m| !members.iter().any(|r| r == m))
-                    .collect();
+                let missing: Vec<_> =
+                    descriptor.members().into_iter().filter(|m| !members.iter().any(|r| r == m)).collect();
                 println!(
                     "{name}: Kubernetes {}, kube-proxy {}, public address {}{}",
                     descriptor.kubernetes_version,
@@ -223,18 +208,11 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
                 if missing.is_empty() {
                     let nodes = run::output(
                         run::command(&descriptor.nodes[0].enter)
-                            .args([
-                                "kubectl",
-                                "--kubeconfig=/etc/kubernetes/admin.conf",
-                                "--request-timeout=5s",
-                            ])
+                            .args(["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s"])
                             .args(["get", "nodes", "-o", "wide"]),
                     );
                     good &= nodes.is_ok();
-                    println!(
-                        "{}",
-                        nodes.unwrap_or_else(|e| format!("the API server does not answer: {e:#}"))
-                    );
+                    println!("{}", nodes.unwrap_or_else(|e| format!("the API server does not answer: {e:#}")));
                 } else {
                     good = false;
                     println!(
@@ -244,10 +222,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
                 }
             }
             _ if members == ["client"] => println!("{name}: only its external client is kept"),
-            _ if native::busy(&name) => println!(
-                "{name}: a command is working on it ({})",
-                members.join(", ")
-            ),
+            _ if native::busy(&name) => println!("{name}: a command is working on it ({})", members.join(", ")),
             _ => {
                 good = false;
                 println!(
@@ -257,23 +232,14 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
             }
         }
     }
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn shell(args: &ShellArgs) -> Result<ExitCode> {
     native::require_machine()?;
     let descriptor = loaded(&args.name)?;
     let Some(enter) = descriptor.enter(&args.member) else {
-        bail!(
-            "cluster {} has no member {:?}: it has {}",
-            args.name,
-            args.member,
-            descriptor.members().join(", ")
-        );
+        bail!("cluster {} has no member {:?}: it has {}", args.name, args.member, descriptor.members().join(", "));
     };
     let mut command = run::command(enter);
     let path = std::env::var("PATH").unwrap_or_default();
@@ -309,23 +275,14 @@ mod tests {
         let Command::Up(up) = Cli::try_parse_from(["x", "up"]).unwrap().args.command else {
             unreachable!("up was asked for");
         };
-        assert_eq!(
-            (up.name.as_str(), up.workers, up.ec2),
-            ("bookaccess", 2, false)
-        );
-        assert_eq!(
-            (up.kubernetes_version.as_str(), up.proxy_mode),
-            ("v1.37.2", ProxyMode::Iptables)
-        );
+        assert_eq!((up.name.as_str(), up.workers, up.ec2), ("bookaccess", 2, false));
+        assert_eq!((up.kubernetes_version.as_str(), up.proxy_mode), ("v1.37.2", ProxyMode::Iptables));
     }
 
     #[test]
     fn a_shell_takes_a_command_behind_two_dashes() {
         let Command::Shell(shell) =
-            Cli::try_parse_from(["x", "shell", "cp1", "--", "kubectl", "-n", "a"])
-                .unwrap()
-                .args
-                .command
+            Cli::try_parse_from(["x", "shell", "cp1", "--", "kubectl", "-n", "a"]).unwrap().args.command
         else {
             unreachable!("shell was asked for");
         };

@@ -36,33 +36,20 @@ pub fn write(archive: &Path, images: &[Image<'_>]) -> Result<()> {
             let layer_name = format!("{diff}/layer.tar");
             entry(&mut out, &layer_name, 0o644, &layer)?;
             entry(&mut out, &config_name, 0o644, config.as_bytes())?;
-            manifest.push(
-                json!({ "Config": config_name, "RepoTags": [image.name], "Layers": [layer_name] }),
-            );
+            manifest.push(json!({ "Config": config_name, "RepoTags": [image.name], "Layers": [layer_name] }));
         }
-        entry(
-            &mut out,
-            "manifest.json",
-            0o644,
-            json!(manifest).to_string().as_bytes(),
-        )?;
+        entry(&mut out, "manifest.json", 0o644, json!(manifest).to_string().as_bytes())?;
         finish(&mut out)?;
         out.flush()?;
     }
-    file.persist(archive)
-        .with_context(|| format!("cannot write {}", archive.display()))?;
+    file.persist(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     Ok(())
 }
 
 fn layer(image: &Image<'_>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut folders: Vec<String> = Vec::new();
-    for path in image
-        .folders
-        .iter()
-        .copied()
-        .chain([parent(image.entrypoint)])
-    {
+    for path in image.folders.iter().copied().chain([parent(image.entrypoint)]) {
         let mut above = String::new();
         for part in path.split('/').filter(|p| !p.is_empty()) {
             above.push_str(part);
@@ -80,12 +67,7 @@ fn layer(image: &Image<'_>) -> Result<Vec<u8>> {
     File::open(image.program)
         .and_then(|mut f| f.read_to_end(&mut program))
         .with_context(|| format!("cannot read {}", image.program.display()))?;
-    entry(
-        &mut bytes,
-        image.entrypoint.trim_start_matches('/'),
-        0o755,
-        &program,
-    )?;
+    entry(&mut bytes, image.entrypoint.trim_start_matches('/'), 0o755, &program)?;
     finish(&mut bytes)?;
     Ok(bytes)
 }
@@ -107,11 +89,7 @@ fn config(image: &Image<'_>, diff: &str) -> serde_json::Value {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes)
-        .as_ref()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    digest(&SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Appends a file, or a folder if the name ends with a slash (POSIX ustar).
@@ -120,8 +98,7 @@ fn entry(out: &mut impl Write, name: &str, mode: u32, content: &[u8]) -> Result<
         bail!("{name:?} is too long for an archive's header");
     }
     let mut header = [0u8; 512];
-    let mut put =
-        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, &format!("{mode:07o}"));
     put(108, "0000000");
@@ -135,10 +112,7 @@ fn entry(out: &mut impl Write, name: &str, mode: u32, content: &[u8]) -> Result<
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     out.write_all(&header)?;
     out.write_all(content)?;
-    out.write_all(&vec![
-        0;
-        content.len().next_multiple_of(512) - content.len()
-    ])?;
+    out.write_all(&vec![0; content.len().next_multiple_of(512) - content.len()])?;
     Ok(())
 }
 
@@ -159,47 +133,26 @@ mod tests {
         let program = folder.path().join("program");
         std::fs::write(&program, vec![7; 700]).unwrap();
         let archive = folder.path().join("a.tar");
-        let image = Image {
-            name: "bookaccess.local/x:1",
-            program: &program,
-            entrypoint: "/opt/x",
-            folders: &["/tmp"],
-        };
+        let image = Image { name: "bookaccess.local/x:1", program: &program, entrypoint: "/opt/x", folders: &["/tmp"] };
         write(&archive, &[image]).unwrap();
         let list = |file: &Path| {
-            let out = std::process::Command::new("tar")
-                .arg("-tf")
-                .arg(file)
-                .output()
-                .unwrap();
-            assert!(
-                out.status.success(),
-                "{}",
-                String::from_utf8_lossy(&out.stderr)
-            );
+            let out = std::process::Command::new("tar").arg("-tf").arg(file).output().unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             String::from_utf8(out.stdout).unwrap()
         };
         let names = list(&archive);
         assert!(names.ends_with("manifest.json\n"), "{names}");
-        let out = std::process::Command::new("tar")
-            .args(["-xf", "a.tar"])
-            .current_dir(folder.path())
-            .status()
-            .unwrap();
+        let out = std::process::Command::new("tar").args(["-xf", "a.tar"]).current_dir(folder.path()).status().unwrap();
         assert!(out.success());
         let layer = folder.path().join(names.lines().next().unwrap());
         assert_eq!(list(&layer), "tmp/\nopt/\nopt/x\n");
         let manifest: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(folder.path().join("manifest.json")).unwrap())
-                .unwrap();
+            serde_json::from_slice(&std::fs::read(folder.path().join("manifest.json")).unwrap()).unwrap();
         assert_eq!(manifest[0]["RepoTags"][0], "bookaccess.local/x:1");
         let config: serde_json::Value = serde_json::from_slice(
             &std::fs::read(folder.path().join(manifest[0]["Config"].as_str().unwrap())).unwrap(),
         )
         .unwrap();
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            format!("sha256:{}", hex(&std::fs::read(layer).unwrap()))
-        );
+        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex(&std::fs::read(layer).unwrap())));
     }
 }

@@ -24,9 +24,7 @@ impl Provider {
             Self::Kind => "kind",
             Self::K3d => "k3d",
         };
-        bail!(
-            "provider {name} is not built yet: use --provider native (Linux as root; it needs no Docker)"
-        )
+        bail!("provider {name} is not built yet: use --provider native (Linux as root; it needs no Docker)")
     }
 }
 
@@ -38,9 +36,7 @@ mod tests {
     fn only_native_is_there() {
         assert!(Provider::Native.require().is_ok());
         for provider in [Provider::Kind, Provider::K3d] {
-            let said = provider
-                .require()
-                .map_or_else(|e| e.to_string(), |()| String::new());
+            let said = provider.require().map_or_else(|e| e.to_string(), |()| String::new());
             assert!(said.contains("--provider native"), "{said}");
         }
     }

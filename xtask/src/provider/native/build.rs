@@ -22,14 +22,8 @@ pub const COREDNS: &str = "v1.12.1";
 /// The version of the sandbox program below; a change of its source needs a new one.
 pub const PAUSE: &str = "v1";
 
-const KUBERNETES_PROGRAMS: &[&str] = &[
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "kubectl",
-];
+const KUBERNETES_PROGRAMS: &[&str] =
+    &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
 
 /// Holds a pod's namespaces: waits for its end and reaps what a shared process namespace leaves.
 const PAUSE_SOURCE: &str = r#"package main
@@ -67,11 +61,7 @@ pub struct Programs {
 
 /// The folder of all that may be deleted and made again.
 pub fn cache_folder() -> Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME")
         .filter(|p| p.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
@@ -88,21 +78,14 @@ pub fn ensure(version: &str) -> Result<Programs> {
         name: "kubernetes",
         module: "k8s.io/kubernetes",
         version,
-        ldflags: format!(
-            "-s -w -X {symbol}.gitVersion={version} -X {symbol}.gitMajor=1 -X {symbol}.gitMinor={minor}"
-        ),
-        packages: KUBERNETES_PROGRAMS
-            .iter()
-            .map(|p| format!("k8s.io/kubernetes/cmd/{p}"))
-            .collect(),
+        ldflags: format!("-s -w -X {symbol}.gitVersion={version} -X {symbol}.gitMajor=1 -X {symbol}.gitMinor={minor}"),
+        packages: KUBERNETES_PROGRAMS.iter().map(|p| format!("k8s.io/kubernetes/cmd/{p}")).collect(),
     };
     let containerd = Recipe {
         name: "containerd",
         module: "github.com/containerd/containerd/v2",
         version: CONTAINERD,
-        ldflags: format!(
-            "-s -w -X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"
-        ),
+        ldflags: format!("-s -w -X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"),
         packages: ["containerd", "containerd-shim-runc-v2", "ctr"]
             .iter()
             .map(|p| format!("github.com/containerd/containerd/v2/cmd/{p}"))
@@ -115,13 +98,8 @@ pub fn ensure(version: &str) -> Result<Programs> {
         ldflags: "-s -w".into(),
         packages: vec!["github.com/coredns/coredns".into()],
     };
-    let pause = Recipe {
-        name: "pause",
-        module: "",
-        version: PAUSE,
-        ldflags: "-s -w".into(),
-        packages: vec![".".into()],
-    };
+    let pause =
+        Recipe { name: "pause", module: "", version: PAUSE, ldflags: "-s -w".into(), packages: vec![".".into()] };
     Ok(Programs {
         containerd: containerd.ensure(&cache)?,
         coredns: coredns.ensure(&cache)?,
@@ -146,8 +124,7 @@ impl Recipe<'_> {
         if folder.is_dir() {
             return Ok(folder);
         }
-        std::fs::create_dir_all(cache)
-            .with_context(|| format!("cannot make {}", cache.display()))?;
+        std::fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
         let lock = File::create(cache.join(format!("{}.lock", self.name)))?;
         lock_with_words(&lock, self.name)?;
         if folder.is_dir() {
@@ -155,24 +132,12 @@ impl Recipe<'_> {
         }
         require_go()?;
         remove_leftovers(cache, self.name)?;
-        let work = tempfile::Builder::new()
-            .prefix(&format!("{}.tmp-", self.name))
-            .tempdir_in(cache)?;
+        let work = tempfile::Builder::new().prefix(&format!("{}.tmp-", self.name)).tempdir_in(cache)?;
         let started = Instant::now();
-        println!(
-            "building {} {} with Go (once; kept in {})",
-            self.name,
-            self.version,
-            folder.display()
-        );
+        println!("building {} {} with Go (once; kept in {})", self.name, self.version, folder.display());
         self.build(work.path(), started)?;
         std::fs::rename(work.path().join("bin"), &folder)?;
-        println!(
-            "built {} {} in {} s",
-            self.name,
-            self.version,
-            started.elapsed().as_secs()
-        );
+        println!("built {} {} in {} s", self.name, self.version, started.elapsed().as_secs());
         Ok(folder)
     }
 
@@ -182,36 +147,15 @@ impl Recipe<'_> {
             std::fs::write(work.join("main.go"), PAUSE_SOURCE)?;
         } else {
             let upstream = download(self.module, self.version)?;
-            std::fs::write(
-                work.join("go.mod"),
-                go_mod(self.name, self.module, self.version, &upstream)?,
-            )?;
+            std::fs::write(work.join("go.mod"), go_mod(self.name, self.module, self.version, &upstream)?)?;
         }
         let bin = work.join("bin");
         std::fs::create_dir(&bin)?;
         // setpriv: a build whose xtask was killed ends too.
         let mut command = Command::new("setpriv");
         command
-            .args([
-                "--pdeathsig",
-                "TERM",
-                "go",
-                "build",
-                "-v",
-                "-trimpath",
-                "-ldflags",
-                &self.ldflags,
-                "-o",
-            ])
-            .arg(format!(
-                "{}/{}",
-                bin.display(),
-                if self.module.is_empty() {
-                    self.name
-                } else {
-                    ""
-                }
-            ))
+            .args(["--pdeathsig", "TERM", "go", "build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+            .arg(format!("{}/{}", bin.display(), if self.module.is_empty() { self.name } else { "" }))
             .args(&self.packages)
             .current_dir(work)
             .env("CGO_ENABLED", "0")
@@ -229,12 +173,7 @@ impl Recipe<'_> {
         let status = run::wait(&mut child)?;
         let last = progress.and_then(|p| p.join().ok()).unwrap_or_default();
         if !status.success() {
-            bail!(
-                "go build of {} {} failed:\n{}",
-                self.name,
-                self.version,
-                last.join("\n")
-            );
+            bail!("go build of {} {} failed:\n{}", self.name, self.version, last.join("\n"));
         }
         Ok(())
     }
@@ -282,11 +221,7 @@ fn lock_with_words(lock: &File, name: &str) -> Result<()> {
 fn remove_leftovers(cache: &Path, name: &str) -> Result<()> {
     for entry in std::fs::read_dir(cache)? {
         let entry = entry?;
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(&format!("{name}.tmp-"))
-        {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}.tmp-")) {
             std::fs::remove_dir_all(entry.path())?;
         }
     }
@@ -309,42 +244,29 @@ fn download(module: &str, version: &str) -> Result<String> {
             .env("GOFLAGS", "")
             .current_dir("/"),
     )
-    .with_context(|| format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?"))?;
+    .with_context(|| {
+        format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?")
+    })?;
     let answer: serde_json::Value = serde_json::from_str(&json)?;
-    let path = answer["GoMod"]
-        .as_str()
-        .context("go mod download names no go.mod")?;
+    let path = answer["GoMod"].as_str().context("go mod download names no go.mod")?;
     Ok(std::fs::read_to_string(path)?)
 }
 
 /// A go.mod that requires `module` and repeats of its own go.mod what only counts in the main module.
 fn go_mod(name: &str, module: &str, version: &str, upstream: &str) -> Result<String> {
-    let go = upstream
-        .lines()
-        .find(|l| l.starts_with("go "))
-        .context("no go line in the upstream go.mod")?;
+    let go = upstream.lines().find(|l| l.starts_with("go ")).context("no go line in the upstream go.mod")?;
     let mut text = format!("module e2e.local/{name}\n\n{go}\n\n");
     if let Some(start) = upstream.find("\ngodebug ") {
         let rest = &upstream[start + 1..];
-        let end = if rest.starts_with("godebug (") {
-            rest.find(')').map(|i| i + 1)
-        } else {
-            rest.find('\n')
-        };
+        let end = if rest.starts_with("godebug (") { rest.find(')').map(|i| i + 1) } else { rest.find('\n') };
         text.push_str(&rest[..end.unwrap_or(rest.len())]);
         text.push_str("\n\n");
     }
     text.push_str(&format!("require {module} {version}\n"));
     // Staging modules are released as v0.MINOR.PATCH beside vMAJOR.MINOR.PATCH.
-    let staged = version
-        .split_once('.')
-        .map_or(String::new(), |(_, rest)| format!("v0.{rest}"));
+    let staged = version.split_once('.').map_or(String::new(), |(_, rest)| format!("v0.{rest}"));
     for line in upstream.lines() {
-        if let Some((path, _)) = line
-            .trim()
-            .trim_start_matches("replace ")
-            .split_once(" => ./staging/")
-        {
+        if let Some((path, _)) = line.trim().trim_start_matches("replace ").split_once(" => ./staging/") {
             text.push_str(&format!("replace {path} => {path} {staged}\n"));
         }
     }

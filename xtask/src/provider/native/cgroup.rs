@@ -43,8 +43,7 @@ pub fn make(cluster: &str, node: &str) -> Result<()> {
         let mut above = vec![hierarchy.clone()];
         for part in [TOP, cluster, node, "daemons"] {
             folder.push(part);
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot make cgroup {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make cgroup {}", folder.display()))?;
             // A new cpuset is empty, and takes no process before it has processors and memory.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 let parent = above.last().map(|p| p.join(file));
@@ -62,10 +61,7 @@ pub fn make(cluster: &str, node: &str) -> Result<()> {
                 let controllers = fs::read_to_string(folder.join("cgroup.controllers"))?;
                 for controller in controllers.split_whitespace() {
                     // One that the machine keeps for itself is not ours to have.
-                    let _ = fs::write(
-                        folder.join("cgroup.subtree_control"),
-                        format!("+{controller}"),
-                    );
+                    let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
                 }
             }
         }
@@ -76,11 +72,7 @@ pub fn make(cluster: &str, node: &str) -> Result<()> {
 /// Moves this process into the node's leaf.
 pub fn enter(cluster: &str, node: &str) -> Result<()> {
     for hierarchy in hierarchies() {
-        let procs = hierarchy
-            .join(TOP)
-            .join(cluster)
-            .join(node)
-            .join("daemons/cgroup.procs");
+        let procs = hierarchy.join(TOP).join(cluster).join(node).join("daemons/cgroup.procs");
         fs::write(&procs, "0").with_context(|| format!("cannot enter {}", procs.display()))?;
     }
     Ok(())
@@ -90,11 +82,7 @@ pub fn enter(cluster: &str, node: &str) -> Result<()> {
 pub fn processes(cluster: &str) -> Vec<u32> {
     fn collect(folder: &Path, found: &mut Vec<u32>) {
         if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
-            found.extend(
-                text.lines()
-                    .filter_map(|l| l.parse::<u32>().ok())
-                    .filter(|p| *p > 0),
-            );
+            found.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()).filter(|p| *p > 0));
         }
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
@@ -128,18 +116,14 @@ pub fn clusters() -> Vec<String> {
 
 /// Removes a cluster's cgroups; their processes must have ended, but the kernel may still be busy with them.
 pub fn remove(cluster: &str) -> Result<()> {
-    run::wait_for(
-        "removing the cluster's cgroups",
-        Duration::from_secs(20),
-        || {
-            for hierarchy in hierarchies() {
-                remove_tree(&hierarchy.join(TOP).join(cluster))?;
-                // The folder of all clusters goes with the last one.
-                let _ = fs::remove_dir(hierarchy.join(TOP));
-            }
-            Ok(())
-        },
-    )
+    run::wait_for("removing the cluster's cgroups", Duration::from_secs(20), || {
+        for hierarchy in hierarchies() {
+            remove_tree(&hierarchy.join(TOP).join(cluster))?;
+            // The folder of all clusters goes with the last one.
+            let _ = fs::remove_dir(hierarchy.join(TOP));
+        }
+        Ok(())
+    })
 }
 
 fn remove_tree(folder: &Path) -> Result<()> {

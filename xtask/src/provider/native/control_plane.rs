@@ -27,10 +27,9 @@ pub fn start_api(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
 
 /// Starts the controller-manager and the scheduler.
 pub fn start_controllers(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
-    for (name, argv) in [
-        ("kube-controller-manager", controller_manager(programs)),
-        ("kube-scheduler", scheduler(programs)),
-    ] {
+    for (name, argv) in
+        [("kube-controller-manager", controller_manager(programs)), ("kube-scheduler", scheduler(programs))]
+    {
         on.daemon(&plan.places.log(&on.member, name), &[], &argv)?;
     }
     Ok(())
@@ -60,9 +59,7 @@ pub fn apply(on: &Running, programs: &Programs, objects: &[Value]) -> Result<()>
     let mut argv = kubectl_argv(programs);
     argv.extend(["create", "--save-config=false", "-f", "-"].map(String::from));
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-    on.feed(&argv, &list.to_string())
-        .map(drop)
-        .context("creating the cluster's objects")
+    on.feed(&argv, &list.to_string()).map(drop).context("creating the cluster's objects")
 }
 
 fn kubectl_argv(programs: &Programs) -> Vec<String> {
@@ -100,11 +97,7 @@ pub fn objects(plan: &Plan) -> Vec<Value> {
         })
         .collect();
     let group = |name: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name });
-    objects.push(binding(
-        "kubeadm:cluster-admins",
-        "cluster-admin",
-        group(ADMIN_GROUP),
-    ));
+    objects.push(binding("kubeadm:cluster-admins", "cluster-admin", group(ADMIN_GROUP)));
     objects.push(json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": { "name": "kubeadm-config", "namespace": "kube-system" },
@@ -178,13 +171,7 @@ fn etcd() -> Vec<String> {
 }
 
 fn api_server(plan: &Plan, programs: &Programs) -> Vec<String> {
-    let mut argv = vec![
-        programs
-            .kubernetes
-            .join("kube-apiserver")
-            .display()
-            .to_string(),
-    ];
+    let mut argv = vec![programs.kubernetes.join("kube-apiserver").display().to_string()];
     argv.extend([
         format!("--advertise-address={}", plan.control_plane().address),
         "--allow-privileged=true".into(),
@@ -219,13 +206,7 @@ fn api_server(plan: &Plan, programs: &Programs) -> Vec<String> {
 
 fn controller_manager(programs: &Programs) -> Vec<String> {
     let config = "/etc/kubernetes/controller-manager.conf";
-    let mut argv = vec![
-        programs
-            .kubernetes
-            .join("kube-controller-manager")
-            .display()
-            .to_string(),
-    ];
+    let mut argv = vec![programs.kubernetes.join("kube-controller-manager").display().to_string()];
     argv.extend([
         "--allocate-node-cidrs=true".into(),
         format!("--authentication-kubeconfig={config}"),
@@ -255,11 +236,7 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
 fn scheduler(programs: &Programs) -> Vec<String> {
     let config = "/etc/kubernetes/scheduler.conf";
     vec![
-        programs
-            .kubernetes
-            .join("kube-scheduler")
-            .display()
-            .to_string(),
+        programs.kubernetes.join("kube-scheduler").display().to_string(),
         format!("--authentication-kubeconfig={config}"),
         format!("--authorization-kubeconfig={config}"),
         "--bind-address=127.0.0.1".into(),

@@ -35,8 +35,7 @@ const COREFILE: &str = ".:53 {
 pub fn objects() -> Vec<Value> {
     let meta = json!({ "name": "coredns", "namespace": "kube-system" });
     let labels = json!({ "k8s-app": "kube-dns" });
-    let account =
-        json!({ "kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system" });
+    let account = json!({ "kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system" });
     vec![
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta }),
         json!({

@@ -61,13 +61,7 @@ pub const CLIENT_KUBECONFIG: &str = "/root/.kube/config";
 
 impl Descriptor {
     /// Describes a cluster whose members run; `running` has one entry a node, in the plan's order.
-    pub fn new(
-        plan: &Plan,
-        bin: &Path,
-        gateway: &Running,
-        client: &Running,
-        running: &[Running],
-    ) -> Self {
+    pub fn new(plan: &Plan, bin: &Path, gateway: &Running, client: &Running, running: &[Running]) -> Self {
         Self {
             name: plan.request.name.clone(),
             provider: "native".into(),
@@ -92,15 +86,8 @@ impl Descriptor {
                     containerd_socket: CONTAINERD_SOCKET.into(),
                 })
                 .collect(),
-            client: Member {
-                name: "client".into(),
-                address: CLIENT_ADDRESS.to_string(),
-                enter: client.enter(),
-            },
-            gateway: Gateway {
-                name: "gateway".into(),
-                enter: gateway.enter(),
-            },
+            client: Member { name: "client".into(), address: CLIENT_ADDRESS.to_string(), enter: client.enter() },
+            gateway: Gateway { name: "gateway".into(), enter: gateway.enter() },
         }
     }
 
@@ -116,9 +103,7 @@ impl Descriptor {
     pub fn load(places: &Places) -> Result<Option<Self>> {
         let path = places.descriptor();
         match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .with_context(|| format!("{} is damaged", path.display())),
+            Ok(text) => serde_json::from_str(&text).map(Some).with_context(|| format!("{} is damaged", path.display())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
         }
@@ -129,20 +114,12 @@ impl Descriptor {
         match member {
             "client" => Some(&self.client.enter),
             "gateway" => Some(&self.gateway.enter),
-            _ => self
-                .nodes
-                .iter()
-                .find(|n| n.name == member)
-                .map(|n| n.enter.as_slice()),
+            _ => self.nodes.iter().find(|n| n.name == member).map(|n| n.enter.as_slice()),
         }
     }
 
     /// All members' names.
     pub fn members(&self) -> Vec<&str> {
-        self.nodes
-            .iter()
-            .map(|n| n.name.as_str())
-            .chain(["client", "gateway"])
-            .collect()
+        self.nodes.iter().map(|n| n.name.as_str()).chain(["client", "gateway"]).collect()
     }
 }

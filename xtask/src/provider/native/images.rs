@@ -23,11 +23,7 @@ pub fn coredns() -> String {
 
 /// The archive with all three, made if it is not in the cache.
 pub fn ensure(version: &str, programs: &Programs) -> Result<PathBuf> {
-    let archive = build::cache_folder()?.join(format!(
-        "images-{version}-{}-{}-1.tar",
-        build::COREDNS,
-        build::PAUSE
-    ));
+    let archive = build::cache_folder()?.join(format!("images-{version}-{}-{}-1.tar", build::COREDNS, build::PAUSE));
     if archive.exists() {
         return Ok(archive);
     }
@@ -40,24 +36,9 @@ pub fn ensure(version: &str, programs: &Programs) -> Result<PathBuf> {
     image::write(
         &archive,
         &[
-            Image {
-                name: &proxy_name,
-                program: &proxy,
-                entrypoint: "/kube-proxy",
-                folders: &points,
-            },
-            Image {
-                name: &dns_name,
-                program: &dns,
-                entrypoint: "/coredns",
-                folders: &["/tmp"],
-            },
-            Image {
-                name: PAUSE,
-                program: Path::new(&pause),
-                entrypoint: "/pause",
-                folders: &[],
-            },
+            Image { name: &proxy_name, program: &proxy, entrypoint: "/kube-proxy", folders: &points },
+            Image { name: &dns_name, program: &dns, entrypoint: "/coredns", folders: &["/tmp"] },
+            Image { name: PAUSE, program: Path::new(&pause), entrypoint: "/pause", folders: &[] },
         ],
     )?;
     Ok(archive)

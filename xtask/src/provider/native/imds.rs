@@ -26,8 +26,7 @@ pub struct Args {
 
 /// Answers until it is killed.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let listener = TcpListener::bind(args.listen)
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let listener = TcpListener::bind(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
         let (instance, public) = (args.instance, args.public);
@@ -48,9 +47,7 @@ fn serve(mut stream: TcpStream, instance: Ipv4Addr, public: Ipv4Addr) -> Result<
     for line in lines {
         let line = line?;
         match line.split_once(':') {
-            Some((name, value)) => {
-                headers.push((name.to_ascii_lowercase(), value.trim().to_owned()))
-            }
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
             None => break,
         }
     }
@@ -71,20 +68,11 @@ fn answer(
     instance: Ipv4Addr,
     public: Ipv4Addr,
 ) -> (&'static str, String) {
-    let header = |name: &str| {
-        headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, v)| v.as_str())
-    };
+    let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
     let mut words = request.split(' ');
-    let (method, path) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     if path == "/latest/api/token" {
-        let seconds =
-            header("x-aws-ec2-metadata-token-ttl-seconds").and_then(|v| v.parse::<u32>().ok());
+        let seconds = header("x-aws-ec2-metadata-token-ttl-seconds").and_then(|v| v.parse::<u32>().ok());
         return match (method, seconds) {
             ("PUT", Some(1..=21600)) => ("200 OK", TOKEN.to_owned()),
             ("PUT", _) => ("400 Bad Request", String::new()),
@@ -109,18 +97,9 @@ mod tests {
     use super::*;
 
     fn ask(request: &str, headers: &[(&str, &str)], peer: [u8; 4]) -> (&'static str, String) {
-        let headers: Vec<_> = headers
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect();
+        let headers: Vec<_> = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let instance = Ipv4Addr::new(172, 30, 0, 10);
-        answer(
-            request,
-            &headers,
-            IpAddr::from(peer),
-            instance,
-            Ipv4Addr::new(203, 0, 113, 10),
-        )
+        answer(request, &headers, IpAddr::from(peer), instance, Ipv4Addr::new(203, 0, 113, 10))
     }
 
     #[test]
@@ -129,17 +108,10 @@ mod tests {
         assert_eq!(ask(read, &[], [172, 30, 0, 10]).0, "401 Unauthorized");
         let put = "PUT /latest/api/token HTTP/1.1";
         assert_eq!(ask(put, &[], [172, 30, 0, 10]).0, "400 Bad Request");
-        let (status, token) = ask(
-            put,
-            &[("x-aws-ec2-metadata-token-ttl-seconds", "60")],
-            [172, 30, 0, 10],
-        );
+        let (status, token) = ask(put, &[("x-aws-ec2-metadata-token-ttl-seconds", "60")], [172, 30, 0, 10]);
         assert_eq!(status, "200 OK");
         let with = [("x-aws-ec2-metadata-token", token.as_str())];
-        assert_eq!(
-            ask(read, &with, [172, 30, 0, 10]),
-            ("200 OK", "203.0.113.10".into())
-        );
+        assert_eq!(ask(read, &with, [172, 30, 0, 10]), ("200 OK", "203.0.113.10".into()));
         // Only the control plane has a public address.
         assert_eq!(ask(read, &with, [172, 30, 0, 11]).0, "404 Not Found");
     }

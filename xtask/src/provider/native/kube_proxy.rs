@@ -24,8 +24,7 @@ pub fn mount_points() -> Vec<&'static str> {
 
 /// All objects of the add-on.
 pub fn objects(plan: &Plan) -> Vec<Value> {
-    let account =
-        json!({ "kind": "ServiceAccount", "name": "kube-proxy", "namespace": "kube-system" });
+    let account = json!({ "kind": "ServiceAccount", "name": "kube-proxy", "namespace": "kube-system" });
     vec![
         json!({
             "apiVersion": "v1", "kind": "ServiceAccount",

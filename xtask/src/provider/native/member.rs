@@ -10,8 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
-    mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, unmount,
 };
 
 use super::{cgroup, files};
@@ -108,14 +107,7 @@ fn make_view(args: &Args) -> Result<()> {
     let run = data.join("run");
     fs::create_dir_all(&home)?;
     fs::create_dir_all(&run)?;
-    mount(
-        "tmpfs",
-        &run,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV,
-        Some(c"mode=755"),
-    )
-    .context("/run")?;
+    mount("tmpfs", &run, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=755")).context("/run")?;
     for folder in ["lock", "netns", "user"] {
         fs::create_dir_all(run.join(folder))?;
     }
@@ -125,8 +117,7 @@ fn make_view(args: &Args) -> Result<()> {
             if let Ok(rest) = visible.strip_prefix(hidden) {
                 let target = replacement.join(rest);
                 if visible.is_dir() && fs::create_dir_all(&target).is_ok() {
-                    mount_bind_recursive(visible, &target)
-                        .with_context(|| visible.display().to_string())?;
+                    mount_bind_recursive(visible, &target).with_context(|| visible.display().to_string())?;
                 }
             }
         }
@@ -134,11 +125,9 @@ fn make_view(args: &Args) -> Result<()> {
     mount_bind_recursive(&home, "/root").context("/root")?;
     mount_bind_recursive(&run, "/run").context("/run")?;
     if args.node {
-        for (inside, name) in [
-            ("/var/log", "log"),
-            ("/var/lib/containerd", "containerd"),
-            ("/var/lib/kubelet", "kubelet"),
-        ] {
+        for (inside, name) in
+            [("/var/log", "log"), ("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")]
+        {
             let own = data.join(name);
             fs::create_dir_all(&own)?;
             fs::create_dir_all(inside)?;
@@ -179,10 +168,7 @@ fn make_view(args: &Args) -> Result<()> {
     }
     crate::run::output(&mut crate::run::command(&["ip", "link", "set", "lo", "up"]))?;
     // Pods may ask for mount propagation, as on a systemd machine; it ends at this member.
-    mount_change(
-        "/",
-        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
-    )?;
+    mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
     Ok(())
 }
 
@@ -192,15 +178,9 @@ fn identity(args: &Args) -> Result<()> {
     replace("/etc/hostname", &format!("{}\n", args.member))?;
     replace(
         "/etc/hosts",
-        &format!(
-            "127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
-            args.member
-        ),
+        &format!("127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", args.member),
     )?;
-    let resolver = args
-        .resolver
-        .as_ref()
-        .map_or(String::new(), |r| format!("nameserver {r}\n"));
+    let resolver = args.resolver.as_ref().map_or(String::new(), |r| format!("nameserver {r}\n"));
     replace("/etc/resolv.conf", &resolver)
 }
 
@@ -212,25 +192,13 @@ fn replace(path: &str, text: &str) -> Result<()> {
 
 /// The member's own writable copy of a folder of the machine: what it changes stays below its data.
 fn overlay(folder: &str, data: &Path) -> Result<()> {
-    let base = data
-        .join("overlay")
-        .join(folder.trim_start_matches('/').replace('/', "-"));
+    let base = data.join("overlay").join(folder.trim_start_matches('/').replace('/', "-"));
     let (upper, work) = (base.join("upper"), base.join("work"));
     fs::create_dir_all(&upper)?;
     fs::create_dir_all(&work)?;
-    let options = format!(
-        "lowerdir={folder},upperdir={},workdir={}",
-        upper.display(),
-        work.display()
-    );
-    mount(
-        "overlay",
-        folder,
-        "overlay",
-        MountFlags::empty(),
-        Some(&*std::ffi::CString::new(options)?),
-    )
-    .with_context(|| format!("an overlay on {folder} (does the kernel have overlayfs?)"))
+    let options = format!("lowerdir={folder},upperdir={},workdir={}", upper.display(), work.display());
+    mount("overlay", folder, "overlay", MountFlags::empty(), Some(&*std::ffi::CString::new(options)?))
+        .with_context(|| format!("an overlay on {folder} (does the kernel have overlayfs?)"))
 }
 
 /// A sysfs of this network namespace, with the machine's cgroups where they were.
@@ -273,16 +241,7 @@ fn tmpfs_with_content(folder: &Path) -> Result<()> {
         rustix::fs::Mode::empty(),
     )?;
     mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)?;
-    let source = format!(
-        "/proc/{}/fd/{}/.",
-        std::process::id(),
-        std::os::fd::AsRawFd::as_raw_fd(&real)
-    );
-    crate::run::output(&mut crate::run::command(&[
-        "cp",
-        "-a",
-        &source,
-        &folder.display().to_string(),
-    ]))?;
+    let source = format!("/proc/{}/fd/{}/.", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&real));
+    crate::run::output(&mut crate::run::command(&["cp", "-a", &source, &folder.display().to_string()]))?;
     Ok(())
 }

@@ -75,11 +75,7 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     let started = Instant::now();
     match start(&plan, &programs, &archive) {
         Ok(descriptor) => {
-            println!(
-                "cluster {} is ready after {:.1} s",
-                plan.request.name,
-                started.elapsed().as_secs_f32()
-            );
+            println!("cluster {} is ready after {:.1} s", plan.request.name, started.elapsed().as_secs_f32());
             Ok(descriptor)
         }
         Err(error) => Err(undo(&plan, error)),
@@ -94,10 +90,7 @@ fn undo(plan: &Plan, error: anyhow::Error) -> anyhow::Error {
         error
     } else {
         match keep_logs(&plan.places) {
-            Ok(folder) => error.context(format!(
-                "the cluster did not start (logs: {})",
-                folder.display()
-            )),
+            Ok(folder) => error.context(format!("the cluster did not start (logs: {})", folder.display())),
             Err(_) => error,
         }
     };
@@ -130,15 +123,12 @@ pub fn lock(name: &str) -> Result<fs::File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file =
-        fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     // `status` holds it for a moment when it looks whether anybody does.
     run::wait_for("the lock", Duration::from_millis(300), || {
         Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)
     })
-    .map_err(|_| {
-        anyhow::anyhow!("another command is working on cluster {name}: wait for its end")
-    })?;
+    .map_err(|_| anyhow::anyhow!("another command is working on cluster {name}: wait for its end"))?;
     Ok(file)
 }
 
@@ -148,12 +138,7 @@ fn already(request: &Request, places: &Places) -> Result<Option<Descriptor>> {
     let members = processes::members(Some(name));
     let nodes = members.iter().any(|m| m.member != "client");
     match Descriptor::load(places) {
-        Ok(Some(found))
-            if found
-                .members()
-                .iter()
-                .all(|m| members.iter().any(|r| r.member == *m)) =>
-        {
+        Ok(Some(found)) if found.members().iter().all(|m| members.iter().any(|r| r.member == *m)) => {
             let same = found.kubernetes_version == request.version
                 && found.proxy_mode == request.proxy_mode.name()
                 && found.nodes.len() == usize::from(request.workers) + 1
@@ -231,13 +216,7 @@ fn start(plan: &Plan, programs: &Programs, archive: &Path) -> Result<Descriptor>
         node::start_kubelet(plan, programs, node, running)?;
     }
     wait_until_ready(plan, programs, first)?;
-    let descriptor = Descriptor::new(
-        plan,
-        &programs.kubernetes,
-        &members.gateway,
-        &members.client,
-        &members.nodes,
-    );
+    let descriptor = Descriptor::new(plan, &programs.kubernetes, &members.gateway, &members.client, &members.nodes);
     descriptor.save(&plan.places)?;
     Ok(descriptor)
 }
@@ -261,18 +240,13 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
     for node in &plan.nodes {
         cgroup::make(&plan.request.name, &node.name)?;
     }
-    let kept = processes::members(Some(&plan.request.name))
-        .into_iter()
-        .find(|r| r.member == "client");
+    let kept = processes::members(Some(&plan.request.name)).into_iter().find(|r| r.member == "client");
     let resolver = plan.gateway().to_string();
     let begin = |member: &str, mut args: Vec<String>| {
         for folder in visible()? {
             args.extend(["--visible".to_owned(), folder.display().to_string()]);
         }
-        for program in [
-            programs.kubernetes.join("kubectl"),
-            programs.containerd.join("ctr"),
-        ] {
+        for program in [programs.kubernetes.join("kubectl"), programs.containerd.join("ctr")] {
             args.extend(["--program".to_owned(), program.display().to_string()]);
         }
         processes::start(&Start {
@@ -303,18 +277,12 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
             })
             .collect();
         let join = |handle: std::thread::ScopedJoinHandle<'_, Result<Running>>| {
-            handle
-                .join()
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a member's start panicked")))
+            handle.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a member's start panicked")))
         };
         // All are joined before the first error is returned, so that the clean-up meets no start in progress.
         let (gateway, client) = (join(gateway), join(client));
         let nodes: Vec<_> = nodes.into_iter().map(join).collect();
-        Ok(Members {
-            gateway: gateway?,
-            client: client?,
-            nodes: nodes.into_iter().collect::<Result<_>>()?,
-        })
+        Ok(Members { gateway: gateway?, client: client?, nodes: nodes.into_iter().collect::<Result<_>>()? })
     })
 }
 
@@ -365,14 +333,7 @@ fn wait_until_ready(plan: &Plan, programs: &Programs, on: &Running) -> Result<()
         Box::new(move || control_plane::kubectl(on, programs, args).map(drop))
     };
     let result = run::parallel(vec![
-        wait(&[
-            "wait",
-            "node",
-            "--all",
-            "--for=condition=Ready",
-            "--timeout=90s",
-            "--request-timeout=0",
-        ]),
+        wait(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=90s", "--request-timeout=0"]),
         wait(&[
             "-n",
             "kube-system",
@@ -382,30 +343,16 @@ fn wait_until_ready(plan: &Plan, programs: &Programs, on: &Running) -> Result<()
             "--timeout=90s",
             "--request-timeout=0",
         ]),
-        wait(&[
-            "-n",
-            "kube-system",
-            "rollout",
-            "status",
-            "deployment/coredns",
-            "--timeout=90s",
-            "--request-timeout=0",
-        ]),
+        wait(&["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s", "--request-timeout=0"]),
     ]);
     result.map_err(|error| {
         if run::interrupted() {
             return error;
         }
-        let seen = control_plane::kubectl(on, programs, &["get", "nodes,pods", "-A", "-o", "wide"])
+        let seen = control_plane::kubectl(on, programs, &["get", "nodes,pods", "-A", "-o", "wide"]).unwrap_or_default();
+        let events = control_plane::kubectl(on, programs, &["get", "events", "-A", "--field-selector=type=Warning"])
             .unwrap_or_default();
-        let events = control_plane::kubectl(
-            on,
-            programs,
-            &["get", "events", "-A", "--field-selector=type=Warning"],
-        )
-        .unwrap_or_default();
-        control_plane::with_log(error, plan, &on.member, "kubelet")
-            .context(format!("{seen}\n{events}"))
+        control_plane::with_log(error, plan, &on.member, "kubelet").context(format!("{seen}\n{events}"))
     })
 }
 
@@ -416,8 +363,5 @@ pub fn busy(name: &str) -> bool {
 
 /// The running members of a cluster, by name.
 pub fn running(name: &str) -> Vec<String> {
-    processes::members(Some(name))
-        .into_iter()
-        .map(|r| r.member)
-        .collect()
+    processes::members(Some(name)).into_iter().map(|r| r.member).collect()
 }

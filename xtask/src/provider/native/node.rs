@@ -21,14 +21,8 @@ pub fn write_files(plan: &Plan, node: &Node) -> Result<()> {
     let data = plan.places.member(&node.name);
     let etc = etc(&data);
     files::write(&etc.join("containerd/config.toml"), &containerd_config())?;
-    files::write(
-        &etc.join("cni/net.d/10-bridge.conflist"),
-        &pod_network(node),
-    )?;
-    files::write(
-        &data.join("kubelet/config.yaml"),
-        &kubelet_config(plan, node),
-    )
+    files::write(&etc.join("cni/net.d/10-bridge.conflist"), &pod_network(node))?;
+    files::write(&data.join("kubelet/config.yaml"), &kubelet_config(plan, node))
 }
 
 /// A member's private /etc, while it does not run.
@@ -41,20 +35,11 @@ pub fn start_containerd(plan: &Plan, programs: &Programs, on: &Running) -> Resul
     let bin = programs.containerd.display();
     on.daemon(
         &plan.places.log(&on.member, "containerd"),
-        &[format!(
-            "PATH={bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        )],
-        &[
-            format!("{bin}/containerd"),
-            "--config=/etc/containerd/config.toml".into(),
-        ],
+        &[format!("PATH={bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")],
+        &[format!("{bin}/containerd"), "--config=/etc/containerd/config.toml".into()],
     )?;
     run::wait_for("containerd", Duration::from_secs(30), || {
-        on.run(&[
-            format!("{bin}/ctr"),
-            format!("--address={CONTAINERD_SOCKET}"),
-            "version".into(),
-        ])
+        on.run(&[format!("{bin}/ctr"), format!("--address={CONTAINERD_SOCKET}"), "version".into()])
     })
     .map(drop)
     .map_err(|e| with_log(e, plan, &on.member, "containerd"))
@@ -178,8 +163,7 @@ mod tests {
             },
             0,
         );
-        let kubelet: serde_json::Value =
-            serde_json::from_str(&kubelet_config(&plan, &plan.nodes[1])).unwrap();
+        let kubelet: serde_json::Value = serde_json::from_str(&kubelet_config(&plan, &plan.nodes[1])).unwrap();
         assert_eq!(kubelet["cgroupRoot"], "/kubectl-bookaccess/lab/w1");
         assert_eq!(kubelet["failCgroupV1"], false);
         assert!(pod_network(&plan.nodes[1]).contains("10.244.1.0/24"));

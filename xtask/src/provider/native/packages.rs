@@ -65,10 +65,7 @@ pub fn ensure(install: bool) -> Result<()> {
     run::check()?;
     let still = missing();
     if !still.is_empty() {
-        bail!(
-            "installed, but their programs are not where Debian has them: {}",
-            still.join(" ")
-        );
+        bail!("installed, but their programs are not where Debian has them: {}", still.join(" "));
     }
     Ok(())
 }
@@ -91,11 +88,7 @@ fn apt_get(args: &[&str]) -> Result<()> {
         .output()
         .context("cannot start apt-get")?;
     if !output.status.success() {
-        bail!(
-            "apt-get {} failed: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("apt-get {} failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
@@ -109,12 +102,9 @@ impl Policy {
         if Path::new(POLICY).exists() {
             return Ok(Self(false));
         }
-        std::fs::write(
-            POLICY,
-            "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n",
-        )
-        .and_then(|()| std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("cannot write {POLICY}"))?;
+        std::fs::write(POLICY, "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n")
+            .and_then(|()| std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot write {POLICY}"))?;
         Ok(Self(true))
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 use super::files;
@@ -33,17 +33,10 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name = distinguished(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-            KeyUsagePurpose::KeyCertSign,
-        ];
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
         let pem = params.self_signed(&key)?.pem();
-        Ok(Self {
-            pem,
-            key: key.serialize_pem(),
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { pem, key: key.serialize_pem(), issuer: Issuer::new(params, key) })
     }
 
     /// Signs a certificate for a client (user and groups) or, with names, for a server.
@@ -51,22 +44,14 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(server_names)?;
         params.distinguished_name = distinguished(name, groups);
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if !server_names.is_empty() {
             // Both, as kubeadm's etcd certificate has them: etcd calls itself with it.
-            params
-                .extended_key_usages
-                .push(ExtendedKeyUsagePurpose::ServerAuth);
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Identity {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        Ok(Identity { certificate, key: key.serialize_pem() })
     }
 }
 
@@ -87,9 +72,7 @@ pub struct Pki {
 
 impl Pki {
     pub fn new() -> Result<Self> {
-        Ok(Self {
-            ca: Authority::new("kubernetes")?,
-        })
+        Ok(Self { ca: Authority::new("kubernetes")? })
     }
 
     /// Writes the control plane's /etc/kubernetes below `folder`.
@@ -120,45 +103,25 @@ impl Pki {
             PUBLIC_ADDRESS.to_string(),
         ]);
         put_pair("apiserver", &self.ca.issue("kube-apiserver", &[], &names)?)?;
-        put_pair(
-            "apiserver-kubelet-client",
-            &self
-                .ca
-                .issue("kube-apiserver-kubelet-client", &[ADMIN_GROUP], &[])?,
-        )?;
+        put_pair("apiserver-kubelet-client", &self.ca.issue("kube-apiserver-kubelet-client", &[ADMIN_GROUP], &[])?)?;
         let front = Authority::new("front-proxy-ca")?;
         put("front-proxy-ca.crt", &front.pem)?;
-        put_pair(
-            "front-proxy-client",
-            &front.issue("front-proxy-client", &[], &[])?,
-        )?;
+        put_pair("front-proxy-client", &front.issue("front-proxy-client", &[], &[])?)?;
         let etcd = Authority::new("etcd-ca")?;
         put("etcd/ca.crt", &etcd.pem)?;
         let etcd_names = vec![node.name.clone(), "localhost".into(), "127.0.0.1".into()];
         put_pair("etcd/server", &etcd.issue(&node.name, &[], &etcd_names)?)?;
-        put_pair(
-            "apiserver-etcd-client",
-            &etcd.issue("kube-apiserver-etcd-client", &[], &[])?,
-        )?;
+        put_pair("apiserver-etcd-client", &etcd.issue("kube-apiserver-etcd-client", &[], &[])?)?;
         let accounts = KeyPair::generate()?;
         put("sa.pub", &accounts.public_key_pem())?;
         files::write_private(&pki.join("sa.key"), &accounts.serialize_pem())?;
 
         let server = format!("https://{}:6443", node.address);
-        let config = |file: &str, user: &str, groups: &[&str]| {
-            self.kubeconfig(&folder.join(file), &server, user, groups)
-        };
+        let config =
+            |file: &str, user: &str, groups: &[&str]| self.kubeconfig(&folder.join(file), &server, user, groups);
         config("admin.conf", "kubernetes-admin", &[ADMIN_GROUP])?;
-        config(
-            "super-admin.conf",
-            "kubernetes-super-admin",
-            &["system:masters"],
-        )?;
-        config(
-            "controller-manager.conf",
-            "system:kube-controller-manager",
-            &[],
-        )?;
+        config("super-admin.conf", "kubernetes-super-admin", &["system:masters"])?;
+        config("controller-manager.conf", "system:kube-controller-manager", &[])?;
         config("scheduler.conf", "system:kube-scheduler", &[])
     }
 
@@ -166,22 +129,12 @@ impl Pki {
     pub fn node(&self, plan: &Plan, name: &str, folder: &Path) -> Result<()> {
         files::write(&folder.join("pki/ca.crt"), &self.ca.pem)?;
         let server = format!("https://{}:6443", plan.control_plane().address);
-        self.kubeconfig(
-            &folder.join("kubelet.conf"),
-            &server,
-            &format!("system:node:{name}"),
-            &["system:nodes"],
-        )
+        self.kubeconfig(&folder.join("kubelet.conf"), &server, &format!("system:node:{name}"), &["system:nodes"])
     }
 
     /// Writes the external client's kubeconfig: the public address, an administrator's rights.
     pub fn client(&self, file: &Path) -> Result<()> {
-        self.kubeconfig(
-            file,
-            &format!("https://{PUBLIC_ADDRESS}:6443"),
-            "kubernetes-admin",
-            &[ADMIN_GROUP],
-        )
+        self.kubeconfig(file, &format!("https://{PUBLIC_ADDRESS}:6443"), "kubernetes-admin", &[ADMIN_GROUP])
     }
 
     fn kubeconfig(&self, file: &Path, server: &str, user: &str, groups: &[&str]) -> Result<()> {
@@ -222,8 +175,7 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let group =
-            chunk.iter().fold(0u32, |sum, b| sum << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        let group = chunk.iter().fold(0u32, |sum, b| sum << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             if place <= chunk.len() {
                 let index = (group >> (18 - 6 * place)) & 63;
@@ -243,38 +195,18 @@ mod tests {
 
     #[test]
     fn base64_is_rfc_4648s() {
-        let seen: Vec<_> = ["", "f", "fo", "foo", "foob", "fooba", "foobar"]
-            .iter()
-            .map(|t| base64(t.as_bytes()))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
-            ]
-        );
+        let seen: Vec<_> =
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].iter().map(|t| base64(t.as_bytes())).collect();
+        assert_eq!(seen, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
     }
 
     #[test]
     fn issues_certificates_for_clients_and_servers() {
         let ca = Authority::new("kubernetes").unwrap();
         let client = ca.issue("system:node:w1", &["system:nodes"], &[]).unwrap();
-        assert!(
-            client
-                .certificate
-                .starts_with("-----BEGIN CERTIFICATE-----")
-        );
-        let server = ca
-            .issue(
-                "kube-apiserver",
-                &[],
-                &["203.0.113.10".into(), "cp1".into()],
-            )
-            .unwrap();
+        assert!(client.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
+        let server = ca.issue("kube-apiserver", &[], &["203.0.113.10".into(), "cp1".into()]).unwrap();
         let text = kubeconfig(&ca.pem, "https://203.0.113.10:6443", "a", &server);
-        assert!(
-            text.contains("    server: https://203.0.113.10:6443\n"),
-            "{text}"
-        );
+        assert!(text.contains("    server: https://203.0.113.10:6443\n"), "{text}");
     }
 }

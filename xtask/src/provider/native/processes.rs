@@ -50,16 +50,12 @@ impl Running {
 
     /// As [`Self::run`], with input.
     pub fn feed<S: AsRef<str>>(&self, argv: &[S], input: &str) -> Result<String> {
-        crate::run::feed(&mut self.command(argv), input)
-            .with_context(|| format!("on {}", self.member))
+        crate::run::feed(&mut self.command(argv), input).with_context(|| format!("on {}", self.member))
     }
 
     /// A path of the member as this machine sees it.
     pub fn path(&self, inside: &str) -> PathBuf {
-        Path::new("/proc")
-            .join(self.pid.to_string())
-            .join("root")
-            .join(inside.trim_start_matches('/'))
+        Path::new("/proc").join(self.pid.to_string()).join("root").join(inside.trim_start_matches('/'))
     }
 
     /// Starts a program that stays, as a child of the member's first process, with its own log. `env` are NAME=VALUE.
@@ -79,11 +75,7 @@ impl Running {
             .status()
             .context("cannot start nsenter")?;
         if !status.success() {
-            bail!(
-                "cannot start {} on {}",
-                argv.first().map_or("", String::as_str),
-                self.member
-            );
+            bail!("cannot start {} on {}", argv.first().map_or("", String::as_str), self.member);
         }
         Ok(())
     }
@@ -107,26 +99,10 @@ pub fn start(start: &Start<'_>) -> Result<Running> {
     let log = fs::File::create(start.log)?;
     // A session of its own: Ctrl-C on this terminal is for the command, not for what it has started.
     let mut child = Command::new("setsid")
-        .args([
-            "unshare",
-            "--fork",
-            "--kill-child",
-            "--pid",
-            "--mount",
-            "--net",
-            "--uts",
-            "--ipc",
-        ])
+        .args(["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--uts", "--ipc"])
         .args(["--propagation", "private"])
         .arg(exe)
-        .args([
-            MEMBER_COMMAND,
-            "--cluster",
-            start.cluster,
-            "--member",
-            start.member,
-            "--data",
-        ])
+        .args([MEMBER_COMMAND, "--cluster", start.cluster, "--member", start.member, "--data"])
         .arg(start.data)
         .args(&start.args)
         .current_dir("/")
@@ -158,9 +134,7 @@ pub fn members(cluster: Option<&str>) -> Vec<Running> {
         .into_iter()
         .filter_map(|pid| {
             let running = parse(pid, &cmdline(pid))?;
-            cluster
-                .is_none_or(|c| c == running.cluster)
-                .then_some(running)
+            cluster.is_none_or(|c| c == running.cluster).then_some(running)
         })
         .collect();
     found.sort_by(|a, b| (&a.cluster, &a.member).cmp(&(&b.cluster, &b.member)));
@@ -176,28 +150,16 @@ fn parse(pid: u32, argv: &[String]) -> Option<Running> {
         let at = argv.iter().position(|a| a == flag)?;
         argv.get(at + 1).cloned()
     };
-    Some(Running {
-        cluster: value("--cluster")?,
-        member: value("--member")?,
-        pid,
-    })
+    Some(Running { cluster: value("--cluster")?, member: value("--member")?, pid })
 }
 
 fn cmdline(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes
-        .split(|b| *b == 0)
-        .map(|part| String::from_utf8_lossy(part).into_owned())
-        .collect()
+    bytes.split(|b| *b == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
 fn pids() -> Vec<u32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect()
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The namespaces of a process that nobody outside its member shares.
@@ -212,43 +174,32 @@ fn namespaces(pid: u32) -> BTreeSet<String> {
 /// Kills these members with all that runs in them, and waits until the kernel has no process of theirs.
 pub fn end(cluster: &str, which: &[Running]) -> Result<()> {
     let own = namespaces(std::process::id());
-    let theirs: BTreeSet<String> = which
-        .iter()
-        .flat_map(|r| namespaces(r.pid))
-        .filter(|n| !own.contains(n))
-        .collect();
+    let theirs: BTreeSet<String> = which.iter().flat_map(|r| namespaces(r.pid)).filter(|n| !own.contains(n)).collect();
     let names: BTreeSet<&str> = which.iter().map(|r| r.member.as_str()).collect();
-    let all = members(Some(cluster))
-        .iter()
-        .all(|r| names.contains(r.member.as_str()));
-    crate::run::wait_for(
-        "ending the cluster's processes",
-        std::time::Duration::from_secs(30),
-        || {
-            let mut left: BTreeSet<u32> = pids()
-                .into_iter()
-                .filter(|pid| {
-                    let mine = namespaces(*pid);
-                    mine.iter().any(|n| theirs.contains(n))
-                        || starter_of(cluster, &cmdline(*pid))
-                            .is_some_and(|m| all || names.contains(m.as_str()))
-                })
-                .collect();
-            if all {
-                left.extend(cgroup::processes(cluster));
+    let all = members(Some(cluster)).iter().all(|r| names.contains(r.member.as_str()));
+    crate::run::wait_for("ending the cluster's processes", std::time::Duration::from_secs(30), || {
+        let mut left: BTreeSet<u32> = pids()
+            .into_iter()
+            .filter(|pid| {
+                let mine = namespaces(*pid);
+                mine.iter().any(|n| theirs.contains(n))
+                    || starter_of(cluster, &cmdline(*pid)).is_some_and(|m| all || names.contains(m.as_str()))
+            })
+            .collect();
+        if all {
+            left.extend(cgroup::processes(cluster));
+        }
+        left.remove(&std::process::id());
+        for pid in &left {
+            if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
+                let _ = kill_process(pid, Signal::KILL);
             }
-            left.remove(&std::process::id());
-            for pid in &left {
-                if let Some(pid) = Pid::from_raw(pid.cast_signed()) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-            }
-            if left.is_empty() {
-                return Ok(());
-            }
-            bail!("still there: {left:?}")
-        },
-    )
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        bail!("still there: {left:?}")
+    })
 }
 
 /// The member that a `setsid`, `unshare` or first process with this command line is about to be.
@@ -274,16 +225,8 @@ mod tests {
     #[test]
     fn a_member_is_known_by_its_command_line() {
         let own = words("/t/xtask cluster-member --cluster a --member w1 --data /d");
-        assert_eq!(
-            parse(7, &own),
-            Some(Running {
-                cluster: "a".into(),
-                member: "w1".into(),
-                pid: 7
-            })
-        );
-        let above =
-            words("unshare --fork --net /t/xtask cluster-member --cluster a --member w1 --data /d");
+        assert_eq!(parse(7, &own), Some(Running { cluster: "a".into(), member: "w1".into(), pid: 7 }));
+        let above = words("unshare --fork --net /t/xtask cluster-member --cluster a --member w1 --data /d");
         assert_eq!(parse(7, &above), None);
         assert_eq!(starter_of("a", &above), Some("w1".into()));
         assert_eq!(starter_of("b", &above), None);

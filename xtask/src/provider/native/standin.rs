@@ -14,10 +14,7 @@ pub const IMAGE: &str = "bookaccess.local/standin:1";
 
 /// This workspace's folder.
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Builds the static program and puts it into an archive at `archive`.
@@ -27,16 +24,7 @@ pub fn build(archive: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // A target folder of its own: other flags would throw the others' work away.
     let mut child = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "-p",
-            "standin",
-            "--target",
-            &target,
-            "--target-dir",
-        ])
+        .args(["build", "--quiet", "--release", "-p", "standin", "--target", &target, "--target-dir"])
         .arg(&folder)
         .current_dir(workspace())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
@@ -44,9 +32,7 @@ pub fn build(archive: &Path) -> Result<()> {
         .stdin(Stdio::null())
         .process_group(0)
         .spawn()
-        .context(
-            "cannot start cargo: is it on PATH? Under sudo: sudo env PATH=\"$PATH\" cargo xtask …",
-        )?;
+        .context("cannot start cargo: is it on PATH? Under sudo: sudo env PATH=\"$PATH\" cargo xtask …")?;
     if !run::wait(&mut child)?.success() {
         bail!("the stand-in applications (crate standin) do not build");
     }
@@ -54,13 +40,5 @@ pub fn build(archive: &Path) -> Result<()> {
     if let Some(above) = archive.parent() {
         std::fs::create_dir_all(above)?;
     }
-    image::write(
-        archive,
-        &[Image {
-            name: IMAGE,
-            program: &program,
-            entrypoint: "/standin",
-            folders: &["/tmp"],
-        }],
-    )
+    image::write(archive, &[Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] }])
 }

@@ -15,10 +15,7 @@ const KEPT: &str = "kept-generation";
 
 /// The names of all clusters of which anything is left.
 pub fn names() -> Vec<String> {
-    let mut names: BTreeSet<String> = processes::members(None)
-        .into_iter()
-        .map(|r| r.cluster)
-        .collect();
+    let mut names: BTreeSet<String> = processes::members(None).into_iter().map(|r| r.cluster).collect();
     names.extend(cgroup::clusters());
     for root in [RUN_ROOT, DATA_ROOT] {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
@@ -36,10 +33,7 @@ pub fn down(name: &str, keep_client: bool) -> Result<()> {
     let places = Places::new(name);
     let members = processes::members(Some(name));
     let keep = keep_client && members.iter().any(|m| m.member == "client");
-    let ending: Vec<Running> = members
-        .into_iter()
-        .filter(|m| !(keep && m.member == "client"))
-        .collect();
+    let ending: Vec<Running> = members.into_iter().filter(|m| !(keep && m.member == "client")).collect();
     let generation = generation(&places)?;
     processes::end(name, &ending)?;
     cgroup::remove(name)?;
@@ -51,8 +45,7 @@ pub fn down(name: &str, keep_client: bool) -> Result<()> {
     } else {
         for folder in [&places.run, &places.data] {
             if folder.exists() {
-                fs::remove_dir_all(folder)
-                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+                fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
             }
         }
     }
@@ -68,9 +61,7 @@ pub fn generation(places: &Places) -> Result<Option<u8>> {
     if let Some(descriptor) = super::Descriptor::load(places).ok().flatten() {
         return Ok(Some(descriptor.generation));
     }
-    Ok(fs::read_to_string(places.run.join(KEPT))
-        .ok()
-        .and_then(|t| t.trim().parse().ok()))
+    Ok(fs::read_to_string(places.run.join(KEPT)).ok().and_then(|t| t.trim().parse().ok()))
 }
 
 fn remove_all_but(folder: &Path, kept: &str) -> Result<()> {
@@ -79,12 +70,8 @@ fn remove_all_but(folder: &Path, kept: &str) -> Result<()> {
             continue;
         }
         let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        }
-        .with_context(|| format!("cannot remove {}", path.display()))?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+            .with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }
