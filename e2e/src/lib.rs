@@ -1,1 +1,11 @@
-//! Support for the end-to-end suites: a cluster handle, faults as data, conditions with deadlines.
+//! Support for the end-to-end suites: a cluster handle, the applications, faults as data, conditions
+//! with deadlines, and the frame that every scenario runs in.
+
+pub mod app;
+pub mod cluster;
+pub mod condition;
+pub mod faults;
+pub mod objects;
+pub mod page;
+pub mod plugin;
+pub mod scenario;

@@ -1,6 +1,9 @@
 //! From findings to a plan: which steps, in which order, and which are withheld.
 
+pub mod actions;
+pub mod patch;
 pub mod planner;
+pub mod simulate;
 
 use std::collections::BTreeSet;
 

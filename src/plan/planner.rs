@@ -1,10 +1,213 @@
 //! Chooses and orders the steps.
+//!
+//! Access first: on the node that the address leads to, the fallback is opened before anything is repaired, if it can
+//! carry the page already. Then each cause gets the first of its remedies that can be planned, is permitted and was not
+//! tried before; a better one that is not permitted is withheld, and the next rung is taken.
 
-use super::Policy;
-use crate::facts::Facts;
-use crate::model::{Finding, Plan};
+use super::actions::{self, open_forward};
+use super::{Policy, patch};
+use crate::facts::{Facts, TargetFacts};
+use crate::model::{
+    Act, ActionName, Allow, Confidence, Finding, Plan, Severity, Step, Text, Tier, Withheld,
+};
+
+/// Codes of causes where a policy or a mesh denies on purpose.
+const DENIED_ON_PURPOSE: std::ops::RangeInclusive<u16> = 7000..=7999;
 
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
-pub fn plan(_facts: &Facts<'_>, _findings: &[Finding], _policy: &Policy) -> Plan {
-    Plan::default()
+pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
+    let mut plan = Plan::default();
+    for target in &facts.targets {
+        let name = target.target.to_string();
+        let errors: Vec<&Finding> = findings
+            .iter()
+            .filter(|f| f.target == name && f.severity == Severity::Error)
+            .enumerate()
+            // The leading cause is acted on however sure; what follows it only where it is more than possible.
+            .filter(|(rank, f)| *rank == 0 || f.confidence > Confidence::Possible)
+            .map(|(_, f)| f)
+            .collect();
+        if !errors.is_empty() {
+            Choice { facts, target, policy, errors: &errors }.choose(&mut plan);
+        }
+    }
+    plan.steps.sort_by_key(rank);
+    plan
+}
+
+/// Fallback that carries at once, the Service, waking, the system, the workload, fallback that waits for a repair.
+fn rank(step: &Step) -> u8 {
+    match (&step.act, step.tier) {
+        (Act::Forward { .. }, _) if step.args.contains_key(STANDBY) => 9,
+        (Act::Forward { .. }, _) => 0,
+        (_, Tier::T2) => 1,
+        (_, Tier::T0 | Tier::T1) => 2,
+        (_, Tier::T4) => 3,
+        (_, Tier::T5 | Tier::T6) => 4,
+        (_, Tier::T3) => 5,
+    }
+}
+
+/// Argument of an `open-forward` step that cannot carry the page before the repairs: it stands by.
+const STANDBY: &str = "standby";
+
+struct Choice<'f, 'a> {
+    facts: &'f Facts<'a>,
+    target: &'f TargetFacts<'a>,
+    policy: &'f Policy,
+    errors: &'f [&'f Finding],
+}
+
+impl Choice<'_, '_> {
+    fn choose(&self, plan: &mut Plan) {
+        let here = open_forward::here(self.facts, self.target).is_some();
+        let standing = self.policy.standing.contains(&self.target.target.to_string());
+        let forward = self.forward(plan, standing);
+        let carried = here && self.carries() && (standing || forward.is_some());
+        let mut repaired = false;
+        for finding in self.errors {
+            repaired |= self.repair(finding, carried, plan);
+        }
+        // Elsewhere a forward reaches only this machine: it is for when nothing brings the page back at its address.
+        let wanted = if here { self.carries() || repaired } else { self.carries() && !repaired };
+        if let Some(mut step) = forward.filter(|_| wanted) {
+            if !self.carries() {
+                step.args.insert(STANDBY.to_owned(), "true".to_owned());
+            }
+            add(plan, step);
+        }
+    }
+
+    /// The fallback, where it may be opened at all.
+    fn forward(&self, plan: &mut Plan, standing: bool) -> Option<Step> {
+        let broken = self.target.reach.answers != Some(true);
+        let tried = |f: &&&Finding| self.policy.tried.contains(&(f.code, ActionName::OpenForward));
+        let lead = self.errors.first()?;
+        if !self.policy.fallback || standing || !broken || self.errors.iter().any(|f| tried(&f)) {
+            return None;
+        }
+        match actions::step(ActionName::OpenForward, self.facts, self.target, lead) {
+            Ok(step) if self.denied() && !self.policy.allow.contains(&Allow::Policy) => {
+                withhold(plan, step, Some(Allow::Policy), Text::new("plan.withheld.policy"));
+                None
+            }
+            Ok(step) => Some(step),
+            Err(_) => None,
+        }
+    }
+
+    /// Policy or mesh says no on purpose.
+    fn denied(&self) -> bool {
+        self.errors.iter().any(|f| DENIED_ON_PURPOSE.contains(&f.code.0))
+    }
+
+    /// Whether a forward would lead to the page as things are: a ready pod, on the port that is known to be right.
+    fn carries(&self) -> bool {
+        let ready = self
+            .target
+            .service
+            .as_ref()
+            .is_some_and(|s| s.endpoints.iter().any(|e| e.ready && !e.terminating && e.port.is_some()));
+        ready && !self.errors.iter().any(|f| f.remedies.contains(&ActionName::TargetPort))
+    }
+
+    /// Plans the first rung that can be taken for this cause; false where there is none.
+    fn repair(&self, finding: &Finding, carried: bool, plan: &mut Plan) -> bool {
+        let mut reasons = Vec::new();
+        let mut chosen: Option<Tier> = None;
+        for &name in finding.remedies.iter().filter(|n| **n != ActionName::OpenForward) {
+            if self.policy.tried.contains(&(finding.code, name)) {
+                continue;
+            }
+            let step = match actions::step(name, self.facts, self.target, finding) {
+                Ok(step) => step,
+                Err(reason) => {
+                    reasons.push(reason);
+                    continue;
+                }
+            };
+            if step.act == Act::Tell {
+                // A workaround in the workload leaves the cause; what would cure it is told all the same.
+                if chosen.is_none_or(|tier| tier == Tier::T3) {
+                    withhold(plan, step, None, Text::new("plan.withheld.told"));
+                }
+                continue;
+            }
+            // Where the page is carried already, no workload is touched for access alone.
+            if chosen.is_some() || (name == ActionName::HostPort && carried) {
+                continue;
+            }
+            match self.needs(&step) {
+                Some((needs, why)) => withhold(plan, step, Some(needs), why),
+                None => {
+                    chosen = Some(step.tier);
+                    self.owner_note(&step, plan);
+                    add(plan, step);
+                }
+            }
+        }
+        if chosen.is_none() && !carried {
+            for reason in reasons {
+                if !plan.notes.contains(&reason) {
+                    plan.notes.push(reason);
+                }
+            }
+        }
+        chosen.is_some()
+    }
+
+    /// The grant a step lacks, and why it needs it.
+    fn needs(&self, step: &Step) -> Option<(Allow, Text)> {
+        let lacks = |allow: Allow| !self.policy.allow.contains(&allow);
+        let moves_pods = matches!(step.name, ActionName::PinToControlPlane | ActionName::HostPort);
+        if self.denied() && lacks(Allow::Policy) {
+            return Some((Allow::Policy, Text::new("plan.withheld.policy")));
+        }
+        match step.tier {
+            Tier::T4 if lacks(Allow::System) => Some((Allow::System, Text::new("plan.withheld.system"))),
+            Tier::T5 if lacks(Allow::Node) => Some((Allow::Node, Text::new("plan.withheld.node"))),
+            Tier::T3 if moves_pods && lacks(Allow::Workload) => {
+                actions::loss(self.target).map(|loss| (Allow::Workload, loss))
+            }
+            _ => None,
+        }
+    }
+
+    /// Says so where Helm or GitOps owns the object and may take the change back.
+    fn owner_note(&self, step: &Step, plan: &mut Plan) {
+        let Act::Patch { object, .. } = &step.act else { return };
+        let Some(service) = self.target.service.as_ref() else { return };
+        let meta = match object.kind.as_str() {
+            "Service" => Some(&service.service.metadata),
+            "Deployment" => service.deployment.map(|d| &d.metadata),
+            _ => None,
+        };
+        let Some(owner) = meta.and_then(actions::owner) else { return };
+        let note = Text::new("plan.note.owned").with("object", object).with("owner", owner);
+        if !plan.notes.contains(&note) {
+            plan.notes.push(note);
+        }
+    }
+}
+
+/// Adds a step unless one of the plan does the same or touches the same field.
+fn add(plan: &mut Plan, step: Step) {
+    let clashes = |other: &Step| match (&step.act, &other.act) {
+        (Act::Patch { object, changes, .. }, Act::Patch { object: o, changes: c, .. }) => {
+            object == o && changes.iter().any(|a| c.iter().any(|b| patch::overlap(&a.path, &b.path)))
+        }
+        // One new Service wakes every kube-proxy.
+        (Act::Wake { .. }, Act::Wake { .. }) => true,
+        (a, b) => a == b,
+    };
+    if !plan.steps.iter().any(clashes) {
+        plan.steps.push(step);
+    }
+}
+
+fn withhold(plan: &mut Plan, step: Step, needs: Option<Allow>, why: Text) {
+    let same = |w: &Withheld| w.step.name == step.name && w.step.command == step.command;
+    if !plan.withheld.iter().any(same) {
+        plan.withheld.push(Withheld { step, needs, why });
+    }
 }

@@ -1,2 +1,62 @@
 //! Everything a developer runs: `cargo xtask demo | test | e2e | cluster | tidy | codegen | new-check`.
-fn main() {}
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool speaks to its terminal"
+)]
+
+mod cluster;
+mod demo;
+mod e2e;
+mod image;
+mod provider;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the people who work on kubectl-bookaccess
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start, look at, enter and stop test clusters
+    Cluster(cluster::Args),
+    /// Run the live suite on a test cluster
+    E2e(e2e::Args),
+    /// Run everything that must hold before a change is merged
+    Test(test::Args),
+    /// Show the whole story on a fresh cluster: broken, diagnosed, fixed, undone
+    Demo(demo::Args),
+    /// The first process of a cluster member's namespaces (started by `cluster up`)
+    #[command(hide = true, name = provider::native::MEMBER_COMMAND)]
+    Member(provider::native::member::Args),
+    /// The stand-in for EC2's instance metadata service (started by `cluster up --ec2`)
+    #[command(hide = true)]
+    Imds(provider::native::imds::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Cluster(args) => cluster::run(args),
+        Command::E2e(args) => e2e::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Member(args) => provider::native::member::run(&args),
+        Command::Imds(args) => provider::native::imds::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if run::interrupted() { 130 } else { 1 })
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! kube-proxy runs nowhere, or not on one node. Its rules stay where they are.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::condition::until;
+use crate::faults::Fault;
+
+pub const NAMESPACE: &str = "kube-system";
+pub const DAEMON_SET: &str = "daemonset/kube-proxy";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A nodeSelector that no node satisfies, as an operator's leftover.
+pub fn unscheduled() -> Fault {
+    Fault::new(
+        "kube-proxy is scheduled nowhere",
+        |cluster| {
+            remember(cluster)?;
+            let selector = json!({"spec": {"template": {"spec": {"nodeSelector": {"non-kube-proxy": "true"}}}}});
+            cluster.merge(NAMESPACE, DAEMON_SET, &selector)?;
+            until("no kube-proxy pod is left", LIMIT, || {
+                let left = pods(cluster, None)?;
+                ensure!(left.is_empty(), "{left:?}");
+                Ok(())
+            })
+        },
+        restore,
+    )
+}
+
+/// A node affinity that leaves one node out.
+pub fn excluded_from(node: &str) -> Fault {
+    let node = node.to_owned();
+    Fault::new(
+        format!("kube-proxy is excluded from {node}"),
+        move |cluster| {
+            remember(cluster)?;
+            let others = json!([{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}]);
+            let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                {"nodeSelectorTerms": [{"matchExpressions": others}]}}});
+            let patch = json!({"spec": {"template": {"spec": {"affinity": affinity}}}});
+            cluster.merge(NAMESPACE, DAEMON_SET, &patch)?;
+            until("the node's kube-proxy pod is gone", LIMIT, || {
+                let left = pods(cluster, Some(&node))?;
+                ensure!(left.is_empty(), "{left:?}");
+                Ok(())
+            })?;
+            // The template changed, so the others are replaced: until they are back, more is broken than meant.
+            wait_rolled_out(cluster)
+        },
+        restore,
+    )
+}
+
+/// Puts the DaemonSet back as it was before the first fault, and waits until it runs everywhere.
+pub fn restore(cluster: &Cluster) -> Result<()> {
+    let (pristine, now) = remember(cluster)?;
+    if now["spec"] != pristine["spec"] {
+        let template = &pristine["spec"]["template"];
+        let patch = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
+        cluster.json_patch(NAMESPACE, DAEMON_SET, &patch)?;
+    }
+    wait_rolled_out(cluster)
+}
+
+/// Waits until every scheduled kube-proxy pod is of the newest template and ready.
+pub fn wait_rolled_out(cluster: &Cluster) -> Result<()> {
+    until("kube-proxy is rolled out", LIMIT, || {
+        let set = cluster.get(&["-n", NAMESPACE, DAEMON_SET])?;
+        let (status, wanted) = (&set["status"], &set["status"]["desiredNumberScheduled"]);
+        ensure!(
+            status["observedGeneration"] == set["metadata"]["generation"]
+                && *wanted != 0
+                && status["updatedNumberScheduled"] == *wanted
+                && status["numberReady"] == *wanted
+                && status["currentNumberScheduled"] == *wanted,
+            "{status}"
+        );
+        Ok(())
+    })
+}
+
+/// Restarts the kube-proxy of one node, which writes its rules anew.
+pub fn restart_on(cluster: &Cluster, node: &str) -> Result<()> {
+    for pod in pods(cluster, Some(node))? {
+        cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, &pod, "--grace-period=1"])?;
+    }
+    wait_rolled_out(cluster)
+}
+
+/// The names of kube-proxy's pods, all or one node's.
+pub fn pods(cluster: &Cluster, node: Option<&str>) -> Result<Vec<String>> {
+    let list = cluster.get(&["-n", NAMESPACE, "pods", "-l", "k8s-app=kube-proxy"])?;
+    let items = list["items"].as_array().context("not a list")?;
+    let wanted = items.iter().filter(|pod| node.is_none_or(|node| pod["spec"]["nodeName"] == node));
+    Ok(wanted.filter_map(|pod| pod["metadata"]["name"].as_str()).map(str::to_owned).collect())
+}
+
+/// The DaemonSet as it was before the first fault of all, kept in the cluster's run folder so that a
+/// later run finds it as well; and as it is now.
+fn remember(cluster: &Cluster) -> Result<(Value, Value)> {
+    let now = cluster.get(&["-n", NAMESPACE, DAEMON_SET])?;
+    let uid = now["metadata"]["uid"].as_str().context("without uid")?;
+    let path = cluster.run_dir.join(format!("e2e-kube-proxy-{uid}.json"));
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok((serde_json::from_str(&text)?, now));
+    }
+    std::fs::write(&path, now.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok((now.clone(), now))
+}

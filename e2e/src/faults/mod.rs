@@ -1,0 +1,32 @@
+//! Ways to break a cluster, as data: a name, how to inject it, how to heal it. One file a way.
+
+pub mod kube_proxy;
+pub mod route;
+pub mod rules;
+pub mod security_group;
+pub mod service;
+pub mod workload;
+
+use anyhow::Result;
+
+use crate::cluster::Cluster;
+
+type Act = Box<dyn Fn(&Cluster) -> Result<()> + Send + Sync>;
+
+/// One way to break a cluster. Injecting ends when the fault is in effect; healing works also on a
+/// cluster that is whole, or that was repaired by somebody else since.
+pub struct Fault {
+    pub name: String,
+    pub inject: Act,
+    pub heal: Act,
+}
+
+impl Fault {
+    pub fn new(
+        name: impl Into<String>,
+        inject: impl Fn(&Cluster) -> Result<()> + Send + Sync + 'static,
+        heal: impl Fn(&Cluster) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), inject: Box::new(inject), heal: Box::new(heal) }
+    }
+}

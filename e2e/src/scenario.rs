@@ -1,0 +1,120 @@
+//! The frame of a scenario: a healthy cluster before, faults healed and what was started ended
+//! after, whatever happened between.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::app;
+use crate::cluster::Cluster;
+use crate::faults::{Fault, kube_proxy};
+use crate::page::{self, Seen};
+use crate::plugin::Plugin;
+
+/// What a scenario acts on.
+pub struct Stage {
+    pub cluster: Cluster,
+    /// The operator's shell on the control plane.
+    pub operator: Plugin,
+    /// The developer's laptop.
+    pub laptop: Plugin,
+    injected: Mutex<Vec<Fault>>,
+}
+
+impl Stage {
+    /// The stage on the cluster that the environment names, as it is now.
+    fn open() -> Result<Self> {
+        let cluster = Cluster::from_env()?;
+        let operator = Plugin::on_control_plane(&cluster)?;
+        let laptop = Plugin::on_client(&cluster)?;
+        Ok(Self { cluster, operator, laptop, injected: Mutex::default() })
+    }
+
+    /// Takes up a cluster that was made anew meanwhile. What was injected into the former is gone with it.
+    pub fn reopen(&mut self) -> Result<()> {
+        *self = Self::open()?;
+        Ok(())
+    }
+
+    /// The page as the browser dials it.
+    pub fn url(&self) -> String {
+        format!("http://{}:{}/productpage", self.cluster.public_address, app::PORT)
+    }
+
+    pub fn grafana_url(&self) -> String {
+        format!("http://{}:{}/api/health", self.cluster.public_address, app::GRAFANA_PORT)
+    }
+
+    /// Injects a fault; it is healed when the scenario ends.
+    pub fn inject(&self, fault: Fault) -> Result<()> {
+        let name = fault.name.clone();
+        // Kept first: an injection that fails half-way is healed as well.
+        let mut injected = self.injected.lock().map_err(|_| anyhow!("poisoned"))?;
+        injected.push(fault);
+        let fault = injected.last().context("just pushed")?;
+        (fault.inject)(&self.cluster).with_context(|| format!("cannot inject: {name}"))
+    }
+
+    /// Heals what is injected, the last first; every one is tried.
+    pub fn heal(&self) -> Result<()> {
+        let mut injected = self.injected.lock().map_err(|_| anyhow!("poisoned"))?;
+        let mut result = Ok(());
+        while let Some(fault) = injected.pop() {
+            let healed = (fault.heal)(&self.cluster).with_context(|| format!("cannot heal: {}", fault.name));
+            result = result.and(healed);
+        }
+        result
+    }
+
+    /// The client sees the page within this time.
+    pub fn page(&self, limit: Duration) -> Result<String> {
+        page::expect_page(&self.cluster.client, &self.url(), limit)
+    }
+
+    /// The client sees the page fail, in one of these ways.
+    pub fn no_page(&self, ways: &[Seen]) -> Result<()> {
+        page::expect_failure(&self.cluster.client, &self.url(), ways, Duration::from_secs(20)).map(drop)
+    }
+
+    /// Nothing of a former scenario is left, and what the cluster itself brings works.
+    fn make_healthy(&self) -> Result<()> {
+        self.operator.clear().context("ending what runs on the control plane")?;
+        self.laptop.clear().context("ending what runs on the laptop")?;
+        app::remove(&self.cluster).context("removing the applications")?;
+        kube_proxy::restore(&self.cluster).context("restoring kube-proxy")?;
+        // kube-proxy has taken the former Service's rules away: no stale ones lead a packet astray.
+        self.no_page(&[Seen::Refused]).context("with no application applied")
+    }
+}
+
+/// Runs a scenario on the cluster that the environment names, and panics with its failure.
+pub fn scenario(name: &str, play: impl FnOnce(&mut Stage) -> Result<()>) {
+    let start = Instant::now();
+    let result = Stage::open().and_then(|mut stage| {
+        stage.make_healthy().context("making the cluster healthy")?;
+        let ready = start.elapsed();
+        let played = catch_unwind(AssertUnwindSafe(|| play(&mut stage)))
+            .unwrap_or_else(|panic| Err(anyhow!("panic: {}", words(&*panic))));
+        let played = played.map_err(|e| e.context(app::pods(&stage.cluster, app::NAMESPACE)));
+        let healed = stage.heal();
+        tell(&format!("{name}: made healthy in {ready:.1?}, played until {:.1?}", start.elapsed()));
+        // What went wrong in the play comes first; healing may fail because of it.
+        played.and(healed)
+    });
+    if let Err(e) = result {
+        panic!("{name}: {e:#}");
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown").to_owned()
+}
+
+/// The suite's own report, shown by the test harness.
+#[expect(clippy::print_stdout, reason = "the test harness shows it with the test's result")]
+fn tell(line: &str) {
+    println!("{line}");
+}

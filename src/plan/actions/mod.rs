@@ -1,0 +1,258 @@
+//! The actions: one file each, from Facts and a Finding to a complete Step.
+//!
+//! Building a Step decides everything: what is written, what was there before, the command a person would type and the
+//! one that takes it back. An action that cannot be planned says why, as a Text.
+
+mod create_service;
+mod host_port;
+mod install_kube_proxy;
+mod mend_node;
+mod mend_workload;
+pub(super) mod open_forward;
+mod open_security_group;
+mod pin_to_control_plane;
+mod restart_kube_proxy;
+mod restore_route;
+mod scale;
+mod schedule_kube_proxy;
+mod selector;
+mod service_node_port;
+mod target_port;
+mod traffic_policy;
+mod wake_kube_proxy;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::patch;
+use crate::facts::{Facts, ServiceFacts, TargetFacts, node};
+use crate::model::{Act, ActionName, Change, Finding, ObjectRef, Step, Text, Tier, Verify};
+
+/// The Step of one action for one finding.
+///
+/// # Errors
+/// Why it cannot be planned here.
+pub fn step(
+    name: ActionName,
+    facts: &Facts<'_>,
+    target: &TargetFacts<'_>,
+    finding: &Finding,
+) -> Result<Step, Text> {
+    let build = match name {
+        ActionName::OpenForward => open_forward::step,
+        ActionName::ServiceNodePort => service_node_port::step,
+        ActionName::TargetPort => target_port::step,
+        ActionName::Selector => selector::step,
+        ActionName::TrafficPolicy => traffic_policy::step,
+        ActionName::Scale => scale::step,
+        ActionName::PinToControlPlane => pin_to_control_plane::step,
+        ActionName::HostPort => host_port::step,
+        ActionName::WakeKubeProxy => wake_kube_proxy::step,
+        ActionName::ScheduleKubeProxy => schedule_kube_proxy::step,
+        ActionName::RestartKubeProxy => restart_kube_proxy::step,
+        ActionName::RestoreRoute => restore_route::step,
+        ActionName::OpenSecurityGroup => open_security_group::step,
+        ActionName::MendWorkload => mend_workload::step,
+        ActionName::CreateService => create_service::step,
+        ActionName::InstallKubeProxy => install_kube_proxy::step,
+        ActionName::MendNode => mend_node::step,
+    };
+    build(facts, target, finding)
+}
+
+/// What moving or restarting the target's pods would lose; none where nothing is kept in them.
+pub fn loss(target: &TargetFacts<'_>) -> Option<Text> {
+    pin_to_control_plane::loss(deployment(target).ok()?)
+}
+
+/// The action's name as it stands in locale keys, files and JSON.
+pub fn kebab(name: ActionName) -> String {
+    match serde_json::to_value(name) {
+        Ok(Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+/// The start of every Step: nothing but what is common to all.
+fn blank(name: ActionName, tier: Tier, target: &TargetFacts<'_>, finding: &Finding, act: Act, verify: Verify) -> Step {
+    Step {
+        name,
+        tier,
+        target: target.target.to_string(),
+        cause: finding.code,
+        act,
+        verify,
+        args: BTreeMap::new(),
+        command: String::new(),
+        undo: String::new(),
+    }
+}
+
+/// A Step that changes fields of one object, with its kubectl commands.
+fn patching(
+    name: ActionName,
+    tier: Tier,
+    target: &TargetFacts<'_>,
+    finding: &Finding,
+    (object, uid): (ObjectRef, String),
+    changes: Vec<Change>,
+    verify: Verify,
+) -> Step {
+    let (command, undo) = (patch_command(&object, &changes), patch_command(&object, &patch::inverse(&changes)));
+    let mut step = blank(name, tier, target, finding, Act::Patch { object, uid, changes }, verify);
+    step.command = command;
+    step.undo = undo;
+    step
+}
+
+/// A Step that is only told.
+fn told(
+    name: ActionName,
+    tier: Tier,
+    target: &TargetFacts<'_>,
+    finding: &Finding,
+    command: String,
+    undo: String,
+) -> Step {
+    let mut step = blank(name, tier, target, finding, Act::Tell, Verify::Nothing);
+    step.command = command;
+    step.undo = undo;
+    step
+}
+
+/// `kubectl patch` with exactly the operations the Step makes.
+fn patch_command(object: &ObjectRef, changes: &[Change]) -> String {
+    let operations = Value::Array(patch::operations(changes)).to_string().replace('\'', r"'\''");
+    format!(
+        "kubectl -n {} patch {} {} --type=json -p '{operations}'",
+        object.namespace(),
+        object.kind.to_lowercase(),
+        object.name
+    )
+}
+
+fn arg(step: &mut Step, name: &str, value: impl ToString) {
+    step.args.insert(name.to_owned(), value.to_string());
+}
+
+/// The Service, or why there is nothing to plan.
+fn service<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<&'f ServiceFacts<'a>, Text> {
+    target
+        .service
+        .as_ref()
+        .ok_or_else(|| Text::new("plan.cannot.no_service").with("service", target.target.to_string()))
+}
+
+/// The Service's port in question with its index.
+fn port<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<(usize, &'a ServicePort), Text> {
+    service(target)?
+        .port
+        .ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target.to_string()))
+}
+
+/// The Deployment behind the Service.
+fn deployment<'a>(target: &TargetFacts<'a>) -> Result<&'a Deployment, Text> {
+    service(target)?
+        .deployment
+        .ok_or_else(|| Text::new("plan.cannot.no_deployment").with("service", target.target.to_string()))
+}
+
+/// Names an object and its uid, for a patch.
+fn identify(kind: &str, meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> (ObjectRef, String) {
+    (
+        ObjectRef {
+            kind: kind.to_owned(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone().unwrap_or_default(),
+        },
+        meta.uid.clone().unwrap_or_default(),
+    )
+}
+
+/// The Service's `spec.type`, with the API's default.
+fn service_type(service: &Service) -> &str {
+    service.spec.as_ref().and_then(|s| s.type_.as_deref()).unwrap_or("ClusterIP")
+}
+
+/// A Kubernetes value as JSON; absent fields stay absent.
+pub(super) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// Writes `entries` into the map at `path`: the whole map where it is absent, else key by key; what already holds is
+/// left out.
+fn merge_map(path: &str, current: Option<&BTreeMap<String, String>>, entries: &[(&str, &str)]) -> Vec<Change> {
+    match current {
+        None => vec![Change {
+            path: path.to_owned(),
+            from: None,
+            to: Some(Value::Object(entries.iter().map(|(k, v)| ((*k).to_owned(), Value::from(*v))).collect())),
+        }],
+        Some(current) => entries
+            .iter()
+            .filter(|(k, v)| current.get(*k).map(String::as_str) != Some(*v))
+            .map(|(k, v)| Change {
+                path: format!("{path}/{}", patch::escape(k)),
+                from: current.get(*k).map(|v| Value::from(v.as_str())),
+                to: Some(Value::from(*v)),
+            })
+            .collect(),
+    }
+}
+
+/// The node that the browser's address leads to; where that is unknown, the only control-plane node.
+fn entry_node<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Option<&'a Node> {
+    let nodes = &facts.snapshot.objects.nodes;
+    match target.reach.address.and_then(|a| a.node.as_deref()) {
+        Some(name) => nodes.iter().find(|n| node::name(n) == name),
+        None => {
+            let mut planes = nodes.iter().filter(|n| node::is_control_plane(n));
+            planes.next().filter(|_| planes.next().is_none())
+        }
+    }
+}
+
+/// The port a browser dials: the one expected, else the Service's nodePort.
+fn browser_port(target: &TargetFacts<'_>) -> Option<u16> {
+    target.target.node_port.or(target.reach.port)
+}
+
+/// Another Service that holds this nodePort already.
+fn node_port_owner(facts: &Facts<'_>, target: &TargetFacts<'_>, wanted: u16) -> Option<String> {
+    let wanted = i32::from(wanted);
+    facts.snapshot.objects.services.iter().find_map(|s| {
+        let (namespace, name) = (s.metadata.namespace.as_deref()?, s.metadata.name.as_deref()?);
+        let spec = s.spec.as_ref()?;
+        let own = namespace == target.target.namespace && name == target.target.service;
+        let holds = spec.health_check_node_port == Some(wanted)
+            || spec.ports.iter().flatten().any(|p| p.node_port == Some(wanted));
+        (holds && !own).then(|| format!("{namespace}/{name}"))
+    })
+}
+
+/// Managers that write an object from a source elsewhere, by a part of their field manager's name.
+const OWNERS: [(&str, &str); 4] =
+    [("argocd", "Argo CD"), ("kustomize-controller", "Flux"), ("helm-controller", "Flux"), ("helm", "Helm")];
+
+/// Who will write this object again from its own source, judged by labels, annotations and field managers.
+pub(super) fn owner(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<&'static str> {
+    let has = |key: &str| {
+        meta.labels.as_ref().is_some_and(|l| l.contains_key(key))
+            || meta.annotations.as_ref().is_some_and(|a| a.contains_key(key))
+    };
+    if has("argocd.argoproj.io/instance") || has("argocd.argoproj.io/tracking-id") {
+        return Some("Argo CD");
+    }
+    if has("kustomize.toolkit.fluxcd.io/name") || has("helm.toolkit.fluxcd.io/name") {
+        return Some("Flux");
+    }
+    if has("meta.helm.sh/release-name") {
+        return Some("Helm");
+    }
+    let managers: Vec<&str> = meta.managed_fields.iter().flatten().filter_map(|f| f.manager.as_deref()).collect();
+    OWNERS.iter().find(|(part, _)| managers.iter().any(|m| m.contains(part))).map(|(_, owner)| *owner)
+}

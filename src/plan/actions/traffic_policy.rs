@@ -1,0 +1,28 @@
+//! Sets externalTrafficPolicy to Cluster, so that every node leads to the pods.
+
+use serde_json::Value;
+
+use super::{arg, identify, patching, service};
+use crate::facts::{Facts, TargetFacts};
+use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
+
+pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
+    let service = service(target)?.service;
+    let spec = service.spec.as_ref();
+    if spec.and_then(|s| s.external_traffic_policy.as_deref()) != Some("Local") {
+        return Err(Text::new("plan.cannot.nothing_to_change").with("object", target.target.to_string()));
+    }
+    let mut changes = vec![Change {
+        path: "/spec/externalTrafficPolicy".to_owned(),
+        from: Some(Value::from("Local")),
+        to: Some(Value::from("Cluster")),
+    }];
+    // A LoadBalancer with Local holds a health check port, which the API server takes away with the policy.
+    if let Some(port) = spec.and_then(|s| s.health_check_node_port).filter(|p| *p != 0) {
+        changes.push(Change { path: "/spec/healthCheckNodePort".to_owned(), from: Some(Value::from(port)), to: None });
+    }
+    let object = identify("Service", &service.metadata);
+    let mut step = patching(ActionName::TrafficPolicy, Tier::T2, target, finding, object, changes, Verify::Cleared);
+    arg(&mut step, "service", target.target);
+    Ok(step)
+}

@@ -1,0 +1,290 @@
+//! `cargo xtask cluster`: test clusters for people.
+
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Subcommand, ValueEnum};
+
+use crate::provider::Provider;
+use crate::provider::native::plan::{Places, ProxyMode, Request, check_name};
+use crate::provider::native::{self, Descriptor, teardown};
+use crate::run;
+
+/// The name of a cluster when none is given.
+pub const DEFAULT_NAME: &str = "bookaccess";
+/// The Kubernetes version when none is given.
+pub const DEFAULT_VERSION: &str = "v1.37.2";
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster; a second start with the same name finds it running
+    Up(UpArgs),
+    /// End a cluster, also what a killed start left
+    Down(DownArgs),
+    /// Say what runs
+    Status(StatusArgs),
+    /// Run a shell, or the command after --, on a node, the client or the gateway
+    Shell(ShellArgs),
+    /// Print a kubeconfig for the external client (the public address)
+    Kubeconfig(NameArgs),
+}
+
+/// What a cluster shall be like.
+#[derive(clap::Args, Clone, Debug)]
+pub struct UpArgs {
+    #[arg(long, default_value = DEFAULT_NAME)]
+    pub name: String,
+    #[arg(long, value_enum, default_value_t)]
+    pub provider: Provider,
+    /// Worker nodes beside the control plane
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=50))]
+    pub workers: u8,
+    #[arg(long, default_value = DEFAULT_VERSION)]
+    pub kubernetes_version: String,
+    #[arg(long, value_enum, default_value_t)]
+    pub proxy_mode: ProxyMode,
+    /// The nodes look like EC2 instances: hardware tables and metadata service
+    #[arg(long)]
+    pub ec2: bool,
+    /// Refuse with a list where Debian packages are missing, instead of installing them
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+#[derive(clap::Args)]
+struct DownArgs {
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: String,
+    /// Every cluster of which anything is left
+    #[arg(long, conflicts_with_all = ["name", "keep_client"])]
+    all: bool,
+    /// Leave the external client, with what runs in it, for the next cluster of this name
+    #[arg(long)]
+    keep_client: bool,
+}
+
+#[derive(clap::Args)]
+struct StatusArgs {
+    /// One cluster; without it all
+    #[arg(long)]
+    name: Option<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    /// The cluster's descriptor
+    Json,
+}
+
+#[derive(clap::Args)]
+struct NameArgs {
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: String,
+}
+
+#[derive(clap::Args)]
+struct ShellArgs {
+    #[arg(long, default_value = DEFAULT_NAME)]
+    name: String,
+    /// cp1, w1, w2, …, client or gateway
+    member: String,
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Runs one of the commands.
+pub fn run(args: Args) -> Result<ExitCode> {
+    match args.command {
+        Command::Up(args) => {
+            let descriptor = up(&args)?;
+            print!("{}", how_to_use(&descriptor));
+        }
+        Command::Down(args) => down(&args)?,
+        Command::Status(args) => return status(&args),
+        Command::Shell(args) => return shell(&args),
+        Command::Kubeconfig(args) => {
+            let text = client_kubeconfig(&loaded(&args.name)?)?;
+            print!("{text}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a cluster.
+pub fn up(args: &UpArgs) -> Result<Descriptor> {
+    args.provider.require()?;
+    native::up(
+        Request {
+            name: args.name.clone(),
+            version: args.kubernetes_version.clone(),
+            workers: args.workers,
+            proxy_mode: args.proxy_mode,
+            ec2: args.ec2,
+        },
+        !args.no_install,
+    )
+}
+
+fn how_to_use(descriptor: &Descriptor) -> String {
+    let name = if descriptor.name == DEFAULT_NAME {
+        String::new()
+    } else {
+        format!(" --name {}", descriptor.name)
+    };
+    format!(
+        "  cargo xtask cluster shell{name} cp1                           a root shell on the control plane
+  cargo xtask cluster shell{name} client -- kubectl get nodes   the external client, by https://{}:6443
+  cargo xtask cluster down{name}\n",
+        descriptor.public_address
+    )
+}
+
+fn down(args: &DownArgs) -> Result<()> {
+    native::require_machine()?;
+    let names = if args.all {
+        teardown::names()
+    } else {
+        check_name(&args.name)?;
+        vec![args.name.clone()]
+    };
+    if names.is_empty() {
+        println!("no cluster is left");
+    }
+    for name in names {
+        let _lock = native::lock(&name)?;
+        if !args.all && !teardown::names().contains(&name) {
+            println!("there is no cluster {name}");
+            continue;
+        }
+        teardown::down(&name, args.keep_client)?;
+        println!("cluster {name} is gone{}", if args.keep_client { ", its client stays" } else { "" });
+    }
+    Ok(())
+}
+
+fn loaded(name: &str) -> Result<Descriptor> {
+    check_name(name)?;
+    Descriptor::load(&Places::new(name))?.with_context(|| {
+        format!("there is no cluster {name}: start it with cargo xtask cluster up --name {name}")
+    })
+}
+
+fn status(args: &StatusArgs) -> Result<ExitCode> {
+    if let (Output::Json, name) = (args.output, args.name.as_deref().unwrap_or(DEFAULT_NAME)) {
+        println!("{}", serde_json::to_string_pretty(&loaded(name)?)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let names = match &args.name {
+        Some(name) => vec![name.clone()],
+        None => teardown::names(),
+    };
+    if names.is_empty() {
+        println!("no cluster runs");
+    }
+    let mut good = true;
+    for name in names {
+        let members = native::running(&name);
+        match Descriptor::load(&Places::new(&name)) {
+            Ok(Some(descriptor)) => {
+                let missing: Vec<_> = descriptor
+                    .members()
+                    .into_iter()
+                    .filter(|m| !members.iter().any(|r| r == m))
+                    .collect();
+                println!(
+                    "{name}: Kubernetes {}, kube-proxy {}, public address {}{}",
+                    descriptor.kubernetes_version,
+                    descriptor.proxy_mode,
+                    descriptor.public_address,
+                    if descriptor.ec2 { ", EC2's shape" } else { "" }
+                );
+                if missing.is_empty() {
+                    let nodes = run::output(
+                        run::command(&descriptor.nodes[0].enter)
+                            .args(["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s"])
+                            .args(["get", "nodes", "-o", "wide"]),
+                    );
+                    good &= nodes.is_ok();
+                    println!("{}", nodes.unwrap_or_else(|e| format!("the API server does not answer: {e:#}")));
+                } else {
+                    good = false;
+                    println!("  broken: {} ended; clean up with cargo xtask cluster down --name {name}", missing.join(", "));
+                }
+            }
+            _ if members == ["client"] => println!("{name}: only its external client is kept"),
+            _ => {
+                good = false;
+                println!("{name}: starting, or left by a killed start ({}); clean up with cargo xtask cluster down --name {name}", members.join(", "));
+            }
+        }
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn shell(args: &ShellArgs) -> Result<ExitCode> {
+    native::require_machine()?;
+    let descriptor = loaded(&args.name)?;
+    let Some(enter) = descriptor.enter(&args.member) else {
+        bail!("cluster {} has no member {:?}: it has {}", args.name, args.member, descriptor.members().join(", "));
+    };
+    let mut command = run::command(enter);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:/usr/local/bin:{path}", descriptor.bin));
+    if args.command.is_empty() {
+        let shell = format!("[{} \\u@{} \\w]\\$ ", args.name, args.member);
+        command.args(["env", &format!("PS1={shell}"), "bash", "--norc"]);
+    } else {
+        command.args(&args.command);
+    }
+    Err(command.exec()).context("cannot start nsenter")
+}
+
+fn client_kubeconfig(descriptor: &Descriptor) -> Result<String> {
+    run::output(run::command(&descriptor.client.enter).args(["cat", &descriptor.kubeconfig]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn up_has_the_documented_defaults() {
+        let Command::Up(up) = Cli::try_parse_from(["x", "up"]).unwrap().args.command else {
+            unreachable!("up was asked for");
+        };
+        assert_eq!((up.name.as_str(), up.workers, up.ec2), ("bookaccess", 2, false));
+        assert_eq!((up.kubernetes_version.as_str(), up.proxy_mode), ("v1.37.2", ProxyMode::Iptables));
+    }
+
+    #[test]
+    fn a_shell_takes_a_command_behind_two_dashes() {
+        let Command::Shell(shell) =
+            Cli::try_parse_from(["x", "shell", "cp1", "--", "kubectl", "-n", "a"]).unwrap().args.command
+        else {
+            unreachable!("shell was asked for");
+        };
+        assert_eq!(shell.command, ["kubectl", "-n", "a"]);
+        assert!(Cli::try_parse_from(["x", "down", "--all", "--keep-client"]).is_err());
+        assert!(Cli::try_parse_from(["x", "up", "--workers", "200"]).is_err());
+    }
+}

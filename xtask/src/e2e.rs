@@ -1,0 +1,10 @@
+//! `cargo xtask e2e`.
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Not wired yet.
+pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("`cargo xtask e2e` does not exist yet")
+}

@@ -1,0 +1,315 @@
+//! The Go programs of a cluster, built once from their modules into the user's cache folder.
+//!
+//! Kubernetes' own go.mod replaces its staging modules by folders, so `go install` refuses it. A module of our own
+//! that requires it and replaces each of them by the released module of the same version builds.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::plan;
+use crate::run;
+
+/// containerd's module version.
+pub const CONTAINERD: &str = "v2.4.2";
+/// CoreDNS' module version.
+pub const COREDNS: &str = "v1.12.1";
+/// The version of the sandbox program below; a change of its source needs a new one.
+pub const PAUSE: &str = "v1";
+
+const KUBERNETES_PROGRAMS: &[&str] = &[
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+];
+
+/// Holds a pod's namespaces: waits for its end and reaps what a shared process namespace leaves.
+const PAUSE_SOURCE: &str = r#"package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGCHLD)
+	for got := range signals {
+		if got != syscall.SIGCHLD {
+			return
+		}
+		for {
+			if pid, _ := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 {
+				break
+			}
+		}
+	}
+}
+"#;
+
+/// The folders with the built programs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub kubernetes: PathBuf,
+    pub containerd: PathBuf,
+    pub coredns: PathBuf,
+    pub pause: PathBuf,
+}
+
+/// The folder of all that may be deleted and made again.
+pub fn cache_folder() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME")
+        .filter(|p| p.is_absolute())
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME is set: there is no cache folder")?;
+    Ok(base.join("kubectl-bookaccess"))
+}
+
+/// Builds what is not in the cache yet.
+pub fn ensure(version: &str) -> Result<Programs> {
+    let cache = cache_folder()?;
+    let minor = plan::minor(version)?.to_string();
+    let symbol = "k8s.io/component-base/version";
+    let kubernetes = Recipe {
+        name: "kubernetes",
+        module: "k8s.io/kubernetes",
+        version,
+        ldflags: format!(
+            "-s -w -X {symbol}.gitVersion={version} -X {symbol}.gitMajor=1 -X {symbol}.gitMinor={minor}"
+        ),
+        packages: KUBERNETES_PROGRAMS
+            .iter()
+            .map(|p| format!("k8s.io/kubernetes/cmd/{p}"))
+            .collect(),
+    };
+    let containerd = Recipe {
+        name: "containerd",
+        module: "github.com/containerd/containerd/v2",
+        version: CONTAINERD,
+        ldflags: format!("-s -w -X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"),
+        packages: ["containerd", "containerd-shim-runc-v2", "ctr"]
+            .iter()
+            .map(|p| format!("github.com/containerd/containerd/v2/cmd/{p}"))
+            .collect(),
+    };
+    let coredns = Recipe {
+        name: "coredns",
+        module: "github.com/coredns/coredns",
+        version: COREDNS,
+        ldflags: "-s -w".into(),
+        packages: vec!["github.com/coredns/coredns".into()],
+    };
+    let pause = Recipe {
+        name: "pause",
+        module: "",
+        version: PAUSE,
+        ldflags: "-s -w".into(),
+        packages: vec![".".into()],
+    };
+    Ok(Programs {
+        containerd: containerd.ensure(&cache)?,
+        coredns: coredns.ensure(&cache)?,
+        pause: pause.ensure(&cache)?,
+        kubernetes: kubernetes.ensure(&cache)?,
+    })
+}
+
+struct Recipe<'a> {
+    name: &'a str,
+    /// Empty: our own source.
+    module: &'a str,
+    version: &'a str,
+    ldflags: String,
+    packages: Vec<String>,
+}
+
+impl Recipe<'_> {
+    /// The folder with the programs, built if it is not there. Two that want it at once: the second waits.
+    fn ensure(&self, cache: &Path) -> Result<PathBuf> {
+        let folder = cache.join(format!("{}-{}", self.name, self.version));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        std::fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        let lock = File::create(cache.join(format!("{}.lock", self.name)))?;
+        lock_with_words(&lock, self.name)?;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        require_go()?;
+        remove_leftovers(cache, self.name)?;
+        let work = tempfile::Builder::new()
+            .prefix(&format!("{}.tmp-", self.name))
+            .tempdir_in(cache)?;
+        let started = Instant::now();
+        println!("building {} {} with Go (once; kept in {})", self.name, self.version, folder.display());
+        self.build(work.path(), started)?;
+        std::fs::rename(work.path().join("bin"), &folder)?;
+        println!("built {} {} in {} s", self.name, self.version, started.elapsed().as_secs());
+        Ok(folder)
+    }
+
+    fn build(&self, work: &Path, started: Instant) -> Result<()> {
+        if self.module.is_empty() {
+            std::fs::write(work.join("go.mod"), "module e2e.local/pause\n\ngo 1.24.0\n")?;
+            std::fs::write(work.join("main.go"), PAUSE_SOURCE)?;
+        } else {
+            let upstream = download(self.module, self.version)?;
+            std::fs::write(
+                work.join("go.mod"),
+                go_mod(self.name, self.module, self.version, &upstream)?,
+            )?;
+        }
+        let bin = work.join("bin");
+        std::fs::create_dir(&bin)?;
+        // setpriv: a build whose xtask was killed ends too.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "TERM", "go", "build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+            .arg(format!("{}/{}", bin.display(), if self.module.is_empty() { self.name } else { "" }))
+            .args(&self.packages)
+            .current_dir(work)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-mod=mod")
+            .env("GOWORK", "off")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child = command.spawn().context("cannot start go build")?;
+        let progress = child.stderr.take().map(|stderr| {
+            let name = self.name.to_owned();
+            std::thread::spawn(move || follow(&name, stderr, started))
+        });
+        let status = run::wait(&mut child)?;
+        let last = progress.and_then(|p| p.join().ok()).unwrap_or_default();
+        if !status.success() {
+            bail!("go build of {} {} failed:\n{}", self.name, self.version, last.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+/// Counts the packages `go build -v` names, says a line now and then, and keeps what was no package for the error.
+fn follow(name: &str, stderr: impl std::io::Read, started: Instant) -> Vec<String> {
+    let (mut packages, mut modules) = (0, 0);
+    let mut said = Instant::now();
+    let mut last = Vec::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        if line.starts_with("go: downloading ") {
+            modules += 1;
+        } else if line.contains(' ') || line.starts_with('#') {
+            last.push(line);
+            if last.len() > 30 {
+                last.remove(0);
+            }
+        } else {
+            packages += 1;
+        }
+        if said.elapsed() > Duration::from_secs(10) {
+            println!(
+                "  {name}: {packages} packages compiled, {modules} modules downloaded, {} s",
+                started.elapsed().as_secs()
+            );
+            said = Instant::now();
+        }
+    }
+    last
+}
+
+fn lock_with_words(lock: &File, name: &str) -> Result<()> {
+    use rustix::fs::{FlockOperation, flock};
+    if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(());
+    }
+    println!("waiting for another build of {name}");
+    run::wait_for("the other build", Duration::from_secs(3600), || {
+        Ok(flock(lock, FlockOperation::NonBlockingLockExclusive)?)
+    })
+}
+
+/// What a killed build left; only called under the lock.
+fn remove_leftovers(cache: &Path, name: &str) -> Result<()> {
+    for entry in std::fs::read_dir(cache)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}.tmp-")) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn require_go() -> Result<()> {
+    run::output(Command::new("go").arg("version")).map(drop).map_err(|_| {
+        anyhow::anyhow!(
+            "Go is not on PATH, and the cluster's programs are not built yet\n  install Go 1.24 or later (https://go.dev/dl/; it fetches a newer toolchain by itself where one is needed) and put its bin folder on PATH\n  under sudo: sudo env PATH=\"$PATH\" cargo xtask …"
+        )
+    })
+}
+
+/// The text of a module's own go.mod.
+fn download(module: &str, version: &str) -> Result<String> {
+    let json = run::output(
+        Command::new("go")
+            .args(["mod", "download", "-json", &format!("{module}@{version}")])
+            .env("GOFLAGS", "")
+            .current_dir("/"),
+    )
+    .with_context(|| format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?"))?;
+    let answer: serde_json::Value = serde_json::from_str(&json)?;
+    let path = answer["GoMod"].as_str().context("go mod download names no go.mod")?;
+    Ok(std::fs::read_to_string(path)?)
+}
+
+/// A go.mod that requires `module` and repeats of its own go.mod what only counts in the main module.
+fn go_mod(name: &str, module: &str, version: &str, upstream: &str) -> Result<String> {
+    let go = upstream
+        .lines()
+        .find(|l| l.starts_with("go "))
+        .context("no go line in the upstream go.mod")?;
+    let mut text = format!("module e2e.local/{name}\n\n{go}\n\n");
+    if let Some(start) = upstream.find("\ngodebug ") {
+        let rest = &upstream[start + 1..];
+        let end = if rest.starts_with("godebug (") {
+            rest.find(')').map(|i| i + 1)
+        } else {
+            rest.find('\n')
+        };
+        text.push_str(&rest[..end.unwrap_or(rest.len())]);
+        text.push_str("\n\n");
+    }
+    text.push_str(&format!("require {module} {version}\n"));
+    // Staging modules are released as v0.MINOR.PATCH beside vMAJOR.MINOR.PATCH.
+    let staged = version.split_once('.').map_or(String::new(), |(_, rest)| format!("v0.{rest}"));
+    for line in upstream.lines() {
+        if let Some((path, _)) = line.trim().trim_start_matches("replace ").split_once(" => ./staging/") {
+            text.push_str(&format!("replace {path} => {path} {staged}\n"));
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::go_mod;
+
+    #[test]
+    fn repeats_what_counts_in_the_main_module_only() {
+        let upstream = "module k8s.io/kubernetes\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire (\n\tk8s.io/api v0.0.0\n)\n\nreplace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n\tk8s.io/kubelet => ./staging/src/k8s.io/kubelet\n)\n";
+        assert_eq!(
+            go_mod("kubernetes", "k8s.io/kubernetes", "v1.37.2", upstream).unwrap(),
+            "module e2e.local/kubernetes\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire k8s.io/kubernetes v1.37.2\nreplace k8s.io/api => k8s.io/api v0.37.2\nreplace k8s.io/kubelet => k8s.io/kubelet v0.37.2\n"
+        );
+    }
+}

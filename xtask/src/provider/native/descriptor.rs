@@ -1,0 +1,134 @@
+//! What the live suite and people learn of a running cluster: `cluster.json` in its run folder.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::node::CONTAINERD_SOCKET;
+use super::plan::{CLIENT_ADDRESS, PUBLIC_ADDRESS, Places, Plan};
+use super::processes::Running;
+
+/// The whole cluster. `enter` of a member is an argv prefix: what follows it runs there.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    pub name: String,
+    pub provider: String,
+    pub kubernetes_version: String,
+    pub proxy_mode: String,
+    pub ec2: bool,
+    /// Counts the clusters that followed each other behind one kept client.
+    pub generation: u8,
+    pub public_address: String,
+    /// On the client.
+    pub kubeconfig: String,
+    /// The folder with kubectl, the same on every member.
+    pub bin: String,
+    pub run_dir: String,
+    pub nodes: Vec<Node>,
+    pub client: Member,
+    pub gateway: Gateway,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    pub name: String,
+    pub control_plane: bool,
+    pub address: String,
+    pub pod_cidr: String,
+    pub enter: Vec<String>,
+    pub containerd_socket: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Member {
+    pub name: String,
+    pub address: String,
+    pub enter: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Gateway {
+    pub name: String,
+    pub enter: Vec<String>,
+}
+
+/// The external client's kubeconfig, inside the client.
+pub const CLIENT_KUBECONFIG: &str = "/root/.kube/config";
+
+impl Descriptor {
+    /// Describes a cluster whose members run; `running` has one entry a node, in the plan's order.
+    pub fn new(plan: &Plan, bin: &Path, gateway: &Running, client: &Running, running: &[Running]) -> Self {
+        Self {
+            name: plan.request.name.clone(),
+            provider: "native".into(),
+            kubernetes_version: plan.request.version.clone(),
+            proxy_mode: plan.request.proxy_mode.name().into(),
+            ec2: plan.request.ec2,
+            generation: plan.generation,
+            public_address: PUBLIC_ADDRESS.to_string(),
+            kubeconfig: CLIENT_KUBECONFIG.into(),
+            bin: bin.display().to_string(),
+            run_dir: plan.places.run.display().to_string(),
+            nodes: plan
+                .nodes
+                .iter()
+                .zip(running)
+                .map(|(node, running)| Node {
+                    name: node.name.clone(),
+                    control_plane: node.control_plane,
+                    address: node.address.to_string(),
+                    pod_cidr: node.pod_cidr(),
+                    enter: running.enter(),
+                    containerd_socket: CONTAINERD_SOCKET.into(),
+                })
+                .collect(),
+            client: Member {
+                name: "client".into(),
+                address: CLIENT_ADDRESS.to_string(),
+                enter: client.enter(),
+            },
+            gateway: Gateway {
+                name: "gateway".into(),
+                enter: gateway.enter(),
+            },
+        }
+    }
+
+    /// Writes the file; who reads it sees the whole.
+    pub fn save(&self, places: &Places) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&places.run)?;
+        serde_json::to_writer_pretty(file.as_file_mut(), self)?;
+        file.persist(places.descriptor())?;
+        Ok(())
+    }
+
+    /// Reads the file; `None` where there is none.
+    pub fn load(places: &Places) -> Result<Option<Self>> {
+        let path = places.descriptor();
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .with_context(|| format!("{} is damaged", path.display())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// How to enter a member by name.
+    pub fn enter(&self, member: &str) -> Option<&[String]> {
+        match member {
+            "client" => Some(&self.client.enter),
+            "gateway" => Some(&self.gateway.enter),
+            _ => self.nodes.iter().find(|n| n.name == member).map(|n| n.enter.as_slice()),
+        }
+    }
+
+    /// All members' names.
+    pub fn members(&self) -> Vec<&str> {
+        self.nodes.iter().map(|n| n.name.as_str()).chain(["client", "gateway"]).collect()
+    }
+}

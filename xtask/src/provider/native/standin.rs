@@ -1,0 +1,50 @@
+//! The image of the stand-in applications, built from this workspace.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::image::{self, Image};
+use crate::run;
+
+/// The name manifests' images are replaced by.
+pub const IMAGE: &str = "bookaccess.local/standin:1";
+
+/// This workspace's folder.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("/"))
+        .to_owned()
+}
+
+/// Builds the static program and puts it into an archive at `archive`.
+pub fn build(archive: &Path) -> Result<()> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = workspace().join("target/standin");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // A target folder of its own: other flags would throw the others' work away.
+    let mut child = Command::new(cargo)
+        .args(["build", "--quiet", "--release", "-p", "standin", "--target", &target, "--target-dir"])
+        .arg(&folder)
+        .current_dir(workspace())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("cannot start cargo: is it on PATH? Under sudo: sudo env PATH=\"$PATH\" cargo xtask …")?;
+    if !run::wait(&mut child)?.success() {
+        bail!("the stand-in applications (crate standin) do not build");
+    }
+    let program = folder.join(target).join("release/standin");
+    if let Some(above) = archive.parent() {
+        std::fs::create_dir_all(above)?;
+    }
+    image::write(
+        archive,
+        &[Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] }],
+    )
+}
