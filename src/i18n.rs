@@ -76,9 +76,91 @@ fn system_locale(var: impl Fn(&str) -> Option<String>) -> Option<String> {
 
 /// The sentence in that language, arguments filled in.
 pub fn say(locale: Locale, text: &Text) -> String {
-    let mut sentence = rust_i18n::t!(text.key.as_ref(), locale = locale.tag()).into_owned();
-    for (name, value) in &text.args {
-        sentence = sentence.replace(&format!("%{{{name}}}"), value);
+    let pattern = rust_i18n::t!(text.key.as_ref(), locale = locale.tag());
+    let mut sentence = String::with_capacity(pattern.len());
+    let mut rest: &str = &pattern;
+    // One pass, so that nothing inside a value is ever taken for a placeholder.
+    while let Some((before, name, after)) = next_placeholder(rest) {
+        sentence.push_str(before);
+        match text.args.iter().find(|(n, _)| n == name) {
+            Some((_, value)) => sentence.push_str(value),
+            None => sentence.push_str(&rest[before.len()..rest.len() - after.len()]),
+        }
+        rest = after;
     }
+    sentence.push_str(rest);
     sentence
+}
+
+/// What stands before the first `%{name}`, the name, and what stands behind it.
+fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once("%{")?;
+    let (name, after) = rest.split_once('}')?;
+    Some((before, name, after))
+}
+
+#[cfg(test)]
+mod gate;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_flag_is_found_wherever_it_stands() {
+        for (line, expected) in [
+            ("x --lang en diagnose", Some(Locale::En)),
+            ("x diagnose --lang=ko", Some(Locale::Ko)),
+            ("x --lang ko diagnose --lang en", Some(Locale::En)),
+            ("x --lang ko-KR", Some(Locale::Ko)),
+            ("x --lang fr", None),
+            ("x diagnose --lang", None),
+            ("x diagnose -- --lang en", None),
+            ("x diagnose --language en", None),
+        ] {
+            assert_eq!(lang_flag(&words(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_locale_names_a_language_or_none() {
+        for (locale, expected) in [
+            ("ko_KR.UTF-8", Some(Locale::Ko)),
+            ("ko", Some(Locale::Ko)),
+            ("ko-KR", Some(Locale::Ko)),
+            ("ko_KR.eucKR", Some(Locale::Ko)),
+            ("en_US.UTF-8", Some(Locale::En)),
+            ("de_DE@euro", Some(Locale::En)),
+            ("kok_IN", Some(Locale::En)),
+            ("C", None),
+            ("C.UTF-8", None),
+            ("POSIX", None),
+            ("", None),
+        ] {
+            assert_eq!(Locale::of_system(locale), expected, "{locale}");
+        }
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_counts_even_where_it_names_no_language() {
+        let with = |set: &'static [(&str, &str)]| {
+            system_locale(|name| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        };
+        assert_eq!(with(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]).as_deref(), Some("C"));
+        assert_eq!(with(&[("LC_ALL", ""), ("LC_MESSAGES", "en_GB"), ("LANG", "ko_KR")]).as_deref(), Some("en_GB"));
+        if cfg!(target_os = "linux") {
+            assert_eq!(with(&[]), None);
+        }
+    }
+
+    #[test]
+    fn arguments_are_put_in_once() {
+        let text = Text::new("error.hint.nearest").with("name", "%{name}");
+        assert_eq!(say(Locale::En, &text), "Did you mean `%{name}`?");
+        assert_eq!(say(Locale::En, &Text::new("error.hint.nearest")), "Did you mean `%{name}`?");
+    }
 }

@@ -1,6 +1,6 @@
 //! The product as a person runs it: `kubectl bookaccess …`, found by kubectl on PATH, at some place.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -27,16 +27,21 @@ pub struct Plugin {
 impl Plugin {
     /// On the control plane, as an operator with a shell there and no kubeconfig of their own.
     pub fn on_control_plane(cluster: &Cluster) -> Result<Self> {
-        Self::at(cluster, cluster.control_plane()?.place.clone(), None)
+        Self::operator(cluster, &binary()?)
+    }
+
+    /// As [`Plugin::on_control_plane`], with a binary that no environment variable names.
+    pub fn operator(cluster: &Cluster, binary: &Path) -> Result<Self> {
+        Self::at(cluster, cluster.control_plane()?.place.clone(), None, binary)
     }
 
     /// On the outside client, which is no node: a laptop with a kubeconfig.
     pub fn on_client(cluster: &Cluster) -> Result<Self> {
-        Self::at(cluster, cluster.client.clone(), Some(&cluster.kubeconfig))
+        Self::at(cluster, cluster.client.clone(), Some(&cluster.kubeconfig), &binary()?)
     }
 
-    fn at(cluster: &Cluster, place: Place, kubeconfig: Option<&PathBuf>) -> Result<Self> {
-        install(&place)?;
+    fn at(cluster: &Cluster, place: Place, kubeconfig: Option<&PathBuf>, binary: &Path) -> Result<Self> {
+        put(&place, binary, "kubectl-bookaccess")?;
         // Nothing of the developer's own settings may reach the program.
         let mut env: Vec<String> = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"].map(str::to_owned).into();
         env.push(format!(
@@ -94,22 +99,26 @@ impl Plugin {
     }
 }
 
-/// Copies the binary to the place unless this very one is there.
-fn install(place: &Place) -> Result<()> {
-    let binary = std::env::var(BINARY).with_context(|| format!("{BINARY} is not set"))?;
-    let size = std::fs::metadata(&binary).with_context(|| format!("no {binary}"))?;
+/// The binary under test, as the environment names it.
+fn binary() -> Result<PathBuf> {
+    std::env::var_os(BINARY).map(PathBuf::from).with_context(|| format!("{BINARY} is not set"))
+}
+
+/// Copies a program to the place unless this very one is there, and gives its path there.
+pub fn put(place: &Place, program: &Path, name: &str) -> Result<PathBuf> {
+    let size = std::fs::metadata(program).with_context(|| format!("no {}", program.display()))?;
     let modified = size.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-    let stamp = format!("{FOLDER}/stamp-{modified}-{}", size.len());
+    let stamp = format!("{FOLDER}/{name}.stamp-{modified}-{}", size.len());
     // The file reaches the place by standard input, which every provider's `enter` passes on.
     let line = format!(
-        "test -e {stamp} && exit; rm -rf {FOLDER}; mkdir -p {FOLDER}; cat > {FOLDER}/kubectl-bookaccess; \
-         chmod 755 {FOLDER}/kubectl-bookaccess; touch {stamp}"
+        "test -e {stamp} && exit; mkdir -p {FOLDER}; rm -f {FOLDER}/{name} {FOLDER}/{name}.stamp-*; \
+         cat > {FOLDER}/{name}; chmod 755 {FOLDER}/{name}; touch {stamp}"
     );
-    let bytes = std::fs::File::open(&binary)?;
+    let bytes = std::fs::File::open(program)?;
     let mut command = std::process::Command::new("env");
     let status = command.args(&place.enter).args(["sh", "-ec", &line]).stdin(bytes).status()?;
-    ensure!(status.success(), "cannot copy the binary to {}", place.name);
-    Ok(())
+    ensure!(status.success(), "cannot copy {name} to {}", place.name);
+    Ok(Path::new(FOLDER).join(name))
 }
 
 /// What `diagnose -o json` printed.

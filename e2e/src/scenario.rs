@@ -97,7 +97,7 @@ pub fn scenario(name: &str, play: impl FnOnce(&mut Stage) -> Result<()>) {
         let ready = start.elapsed();
         let played = catch_unwind(AssertUnwindSafe(|| play(&mut stage)))
             .unwrap_or_else(|panic| Err(anyhow!("panic: {}", words(&*panic))));
-        let played = played.map_err(|e| e.context(app::pods(&stage.cluster, app::NAMESPACE)));
+        let played = played.map_err(|e| anyhow!("{e:#}\n\n{}", app::pods(&stage.cluster, app::NAMESPACE)));
         let healed = stage.heal();
         tell(&format!("{name}: made healthy in {ready:.1?}, played until {:.1?}", start.elapsed()));
         // What went wrong in the play comes first; healing may fail because of it.

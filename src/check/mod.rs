@@ -2,6 +2,7 @@
 //!
 //! A check cannot fail, wait, print or read a clock: its `run` is a plain function pointer.
 
+pub mod path;
 pub mod runner;
 
 use serde::{Deserialize, Serialize};

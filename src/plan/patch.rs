@@ -42,11 +42,7 @@ pub fn readable(path: &str) -> String {
 
 /// The same changes the other way round, last first.
 pub fn inverse(changes: &[Change]) -> Vec<Change> {
-    changes
-        .iter()
-        .rev()
-        .map(|c| Change { path: c.path.clone(), from: c.to.clone(), to: c.from.clone() })
-        .collect()
+    changes.iter().rev().map(|c| Change { path: c.path.clone(), from: c.to.clone(), to: c.from.clone() }).collect()
 }
 
 /// The first field whose value is not the change's `from`.

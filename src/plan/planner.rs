@@ -7,9 +7,7 @@
 use super::actions::{self, open_forward};
 use super::{Policy, patch};
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{
-    Act, ActionName, Allow, Confidence, Finding, Plan, Severity, Step, Text, Tier, Withheld,
-};
+use crate::model::{Act, ActionName, Allow, Confidence, Finding, Plan, Severity, Step, Text, Tier, Withheld};
 
 /// Codes of causes where a policy or a mesh denies on purpose.
 const DENIED_ON_PURPOSE: std::ops::RangeInclusive<u16> = 7000..=7999;

@@ -137,11 +137,7 @@ pub fn up(args: &UpArgs) -> Result<Descriptor> {
 }
 
 fn how_to_use(descriptor: &Descriptor) -> String {
-    let name = if descriptor.name == DEFAULT_NAME {
-        String::new()
-    } else {
-        format!(" --name {}", descriptor.name)
-    };
+    let name = if descriptor.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", descriptor.name) };
     format!(
         "  cargo xtask cluster shell{name} cp1                           a root shell on the control plane
   cargo xtask cluster shell{name} client -- kubectl get nodes   the external client, by https://{}:6443
@@ -175,9 +171,8 @@ fn down(args: &DownArgs) -> Result<()> {
 
 fn loaded(name: &str) -> Result<Descriptor> {
     check_name(name)?;
-    Descriptor::load(&Places::new(name))?.with_context(|| {
-        format!("there is no cluster {name}: start it with cargo xtask cluster up --name {name}")
-    })
+    Descriptor::load(&Places::new(name))?
+        .with_context(|| format!("there is no cluster {name}: start it with cargo xtask cluster up --name {name}"))
 }
 
 fn status(args: &StatusArgs) -> Result<ExitCode> {
@@ -185,10 +180,14 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&loaded(name)?)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let names = match &args.name {
-        Some(name) => vec![name.clone()],
-        None => teardown::names(),
-    };
+    let mut names = teardown::names();
+    if let Some(name) = &args.name {
+        check_name(name)?;
+        names.retain(|n| n == name);
+        if names.is_empty() {
+            bail!("there is no cluster {name}");
+        }
+    }
     if names.is_empty() {
         println!("no cluster runs");
     }
@@ -197,11 +196,8 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
         let members = native::running(&name);
         match Descriptor::load(&Places::new(&name)) {
             Ok(Some(descriptor)) => {
-                let missing: Vec<_> = descriptor
-                    .members()
-                    .into_iter()
-                    .filter(|m| !members.iter().any(|r| r == m))
-                    .collect();
+                let missing: Vec<_> =
+                    descriptor.members().into_iter().filter(|m| !members.iter().any(|r| r == m)).collect();
                 println!(
                     "{name}: Kubernetes {}, kube-proxy {}, public address {}{}",
                     descriptor.kubernetes_version,
@@ -219,13 +215,20 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
                     println!("{}", nodes.unwrap_or_else(|e| format!("the API server does not answer: {e:#}")));
                 } else {
                     good = false;
-                    println!("  broken: {} ended; clean up with cargo xtask cluster down --name {name}", missing.join(", "));
+                    println!(
+                        "  broken: {} ended; clean up with cargo xtask cluster down --name {name}",
+                        missing.join(", ")
+                    );
                 }
             }
             _ if members == ["client"] => println!("{name}: only its external client is kept"),
+            _ if native::busy(&name) => println!("{name}: a command is working on it ({})", members.join(", ")),
             _ => {
                 good = false;
-                println!("{name}: starting, or left by a killed start ({}); clean up with cargo xtask cluster down --name {name}", members.join(", "));
+                println!(
+                    "{name}: left by a killed start ({}); clean up with cargo xtask cluster down --name {name}",
+                    members.join(", ")
+                );
             }
         }
     }

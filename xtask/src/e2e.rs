@@ -1,10 +1,153 @@
-//! `cargo xtask e2e`.
+//! `cargo xtask e2e`: the live suite, on a cluster of its own that is gone afterwards.
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-#[derive(clap::Args)]
-pub struct Args {}
+use anyhow::{Context, Result, ensure};
 
-/// Not wired yet.
-pub fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`cargo xtask e2e` does not exist yet")
+use crate::cluster::{self, UpArgs};
+use crate::provider::Provider;
+use crate::provider::native::plan::{Places, ProxyMode};
+use crate::provider::native::{self, teardown};
+use crate::suite::{self, Outcome};
+use crate::{readme, run};
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[arg(long, value_enum, default_value_t)]
+    pub provider: Provider,
+    /// Only the scenarios whose names hold this
+    #[arg(long)]
+    pub scenario: Option<String>,
+    /// Leave the cluster running
+    #[arg(long)]
+    pub keep: bool,
+    #[arg(long, value_enum, default_value_t)]
+    pub proxy_mode: ProxyMode,
+    #[arg(long, default_value = cluster::DEFAULT_VERSION)]
+    pub kubernetes_version: String,
+    /// Name of the cluster
+    #[arg(long, default_value = "e2e")]
+    pub name: String,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Self {
+            provider: Provider::default(),
+            scenario: None,
+            keep: false,
+            proxy_mode: ProxyMode::default(),
+            kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
+            name: "e2e".to_owned(),
+        }
+    }
+}
+
+/// Runs the suite as asked.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    Ok(if suite(args)?.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Brings the cluster up, runs the suite, and takes the cluster down whatever happened.
+pub fn suite(args: &Args) -> Result<Outcome> {
+    args.provider.require()?;
+    native::require_machine()?;
+    run::catch_interrupts()?;
+    let binary = product()?;
+    let mut up = up_args(&args.name);
+    up.provider = args.provider;
+    up.kubernetes_version = args.kubernetes_version.clone();
+    up.proxy_mode = args.proxy_mode;
+    cluster::up(&up)?;
+    let played = play(args, binary);
+    if args.keep {
+        println!("cluster {name} is left running; end it by: cargo xtask cluster down --name {name}", name = args.name);
+        return played;
+    }
+    // What went wrong in the suite comes first.
+    let ended = end(&args.name);
+    let outcome = played?;
+    ended?;
+    Ok(outcome)
+}
+
+fn play(args: &Args, binary: PathBuf) -> Result<Outcome> {
+    let mut command = vec!["test", "--locked", "-p", "e2e", "--features", "live", "--test", "live", "--"];
+    command.push("--test-threads=1");
+    command.extend(args.scenario.as_deref());
+    let env = [
+        ("BOOKACCESS_E2E_CLUSTER", Places::new(&args.name).descriptor()),
+        ("BOOKACCESS_BIN", binary),
+        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
+    ];
+    let outcome = suite::cargo(&command, &env)?;
+    print!("{}", table(&outcome.tests));
+    if outcome.good() {
+        let asked = args.scenario.as_deref().map_or("at all".to_owned(), |name| format!("named like {name}"));
+        ensure!(!outcome.tests.is_empty(), "there is no scenario {asked}");
+    }
+    Ok(outcome)
+}
+
+/// One line a scenario: how it ended, how long it took, its name.
+fn table(tests: &[(String, String, Duration)]) -> String {
+    let line = |(name, how, took): &(String, String, Duration)| {
+        let line = readme::step_line(*took, name);
+        let line = if how == "ok" { line } else { line.replacen('✔', "✘", 1) };
+        format!("{line}\n")
+    };
+    tests.iter().map(line).collect()
+}
+
+/// Builds the product and says where it lies.
+pub fn product() -> Result<PathBuf> {
+    let built = suite::cargo(&["build", "--locked", "--bin", "kubectl-bookaccess"], &[])?;
+    ensure!(built.good(), "kubectl-bookaccess cannot be built");
+    // cargo puts both programs into the same folder.
+    let binary = std::env::current_exe().context("where this program lies")?.with_file_name("kubectl-bookaccess");
+    ensure!(binary.is_file(), "{} is not where it was built", binary.display());
+    Ok(binary)
+}
+
+/// A cluster as `cluster up` makes it when nothing else is said, under another name.
+pub fn up_args(name: &str) -> UpArgs {
+    UpArgs {
+        name: name.to_owned(),
+        provider: Provider::default(),
+        workers: 2,
+        kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
+        proxy_mode: ProxyMode::default(),
+        ec2: false,
+        no_install: false,
+    }
+}
+
+/// Takes a cluster down, also after an interrupt.
+pub fn end(name: &str) -> Result<()> {
+    let interrupted = run::forget_interrupt();
+    let ended = native::lock(name).and_then(|lock| {
+        let ended = teardown::down(name, false);
+        drop(lock);
+        ended
+    });
+    if interrupted {
+        run::remember_interrupt();
+    }
+    ended.with_context(|| format!("cluster {name} cannot be taken down"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_tells_good_from_bad() {
+        let tests = [
+            ("a".to_owned(), "ok".to_owned(), Duration::from_millis(1500)),
+            ("b".to_owned(), "FAILED".to_owned(), Duration::from_secs(20)),
+        ];
+        assert_eq!(table(&tests), "✔    1.5 s  a\n✘   20.0 s  b\n");
+    }
 }

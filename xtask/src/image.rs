@@ -142,11 +142,7 @@ mod tests {
         };
         let names = list(&archive);
         assert!(names.ends_with("manifest.json\n"), "{names}");
-        let out = std::process::Command::new("tar")
-            .args(["-xf", "a.tar"])
-            .current_dir(folder.path())
-            .status()
-            .unwrap();
+        let out = std::process::Command::new("tar").args(["-xf", "a.tar"]).current_dir(folder.path()).status().unwrap();
         assert!(out.success());
         let layer = folder.path().join(names.lines().next().unwrap());
         assert_eq!(list(&layer), "tmp/\nopt/\nopt/x\n");

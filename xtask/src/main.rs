@@ -1,16 +1,14 @@
 //! Everything a developer runs: `cargo xtask demo | test | e2e | cluster | tidy | codegen | new-check`.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a developer's tool speaks to its terminal"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
 mod cluster;
 mod demo;
 mod e2e;
 mod image;
 mod provider;
+mod readme;
 mod run;
+mod suite;
 mod test;
 
 use std::process::ExitCode;
@@ -35,6 +33,9 @@ enum Command {
     Test(test::Args),
     /// Show the whole story on a fresh cluster: broken, diagnosed, fixed, undone
     Demo(demo::Args),
+    /// Load a page with new connections at a steady rate (started by `demo`)
+    #[command(hide = true)]
+    Load(demo::load::Args),
     /// The first process of a cluster member's namespaces (started by `cluster up`)
     #[command(hide = true, name = provider::native::MEMBER_COMMAND)]
     Member(provider::native::member::Args),
@@ -46,9 +47,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Cluster(args) => cluster::run(args),
-        Command::E2e(args) => e2e::run(args),
-        Command::Test(args) => test::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::E2e(args) => e2e::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Load(args) => demo::load::run(&args),
         Command::Member(args) => provider::native::member::run(&args),
         Command::Imds(args) => provider::native::imds::run(&args),
     };

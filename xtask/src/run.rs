@@ -17,11 +17,7 @@ static INTERRUPT: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// started is taken down on the way out.
 pub fn catch_interrupts() -> Result<()> {
     let flag = INTERRUPT.get_or_init(|| Arc::new(AtomicBool::new(false)));
-    for signal in [
-        signal_hook::consts::SIGINT,
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGHUP,
-    ] {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot catch signals")?;
     }
     Ok(())
@@ -29,16 +25,12 @@ pub fn catch_interrupts() -> Result<()> {
 
 /// True after an interrupt that [`catch_interrupts`] caught.
 pub fn interrupted() -> bool {
-    INTERRUPT
-        .get()
-        .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    INTERRUPT.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// While this lives, waits go on in spite of an interrupt: the clean-up after one needs them.
 pub fn forget_interrupt() -> bool {
-    INTERRUPT
-        .get()
-        .is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
+    INTERRUPT.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }
 
 /// Makes [`interrupted`] true again after a clean-up.
@@ -57,21 +49,14 @@ pub fn check() -> Result<()> {
 }
 
 /// Polls `probe` until it gives a value; fails at the deadline (with what it said last) and on an interrupt.
-pub fn wait_for<T>(
-    what: &str,
-    deadline: Duration,
-    mut probe: impl FnMut() -> Result<T>,
-) -> Result<T> {
+pub fn wait_for<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     loop {
         check()?;
         match probe() {
             Ok(value) => return Ok(value),
             Err(error) if start.elapsed() > deadline => {
-                return Err(error.context(format!(
-                    "{what}: not after {} s",
-                    deadline.as_secs()
-                )));
+                return Err(error.context(format!("{what}: not after {} s", deadline.as_secs())));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
@@ -90,11 +75,7 @@ pub fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().map(|a| a.to_string_lossy().into_owned()));
     let text = words.join(" ");
-    if text.chars().count() > 300 {
-        text.chars().take(300).chain("…".chars()).collect()
-    } else {
-        text
-    }
+    if text.chars().count() > 300 { text.chars().take(300).chain("…".chars()).collect() } else { text }
 }
 
 /// Runs a command to its end and gives its stdout; its stderr is in the error when it fails.
@@ -104,10 +85,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// As [`output`], with `input` on its stdin.
 pub fn feed(command: &mut Command, input: &str) -> Result<String> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let text = shown(command);
     let mut child = command
         .process_group(0)
@@ -129,11 +107,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
     let stderr = stderr.join().unwrap_or_default();
     let status = status?;
     if !status.success() {
-        let said = if stderr.trim().is_empty() {
-            stdout.trim()
-        } else {
-            stderr.trim()
-        };
+        let said = if stderr.trim().is_empty() { stdout.trim() } else { stderr.trim() };
         bail!("`{text}` failed ({status}): {said}");
     }
     Ok(stdout)
@@ -176,9 +150,7 @@ pub fn parallel<'scope>(jobs: Vec<Box<dyn FnOnce() -> Result<()> + Send + 'scope
         let handles: Vec<_> = jobs.into_iter().map(|job| scope.spawn(job)).collect();
         let mut first = Ok(());
         for handle in handles {
-            let result = handle
-                .join()
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a part of the start panicked")));
+            let result = handle.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a part of the start panicked")));
             if first.is_ok() {
                 first = result;
             }

@@ -44,7 +44,8 @@ fn s12_shipped_roles() {
         let cluster = &stage.cluster;
         apply_roles(cluster)?;
         let all = [&FIXER[..], &SYSTEM[..]].concat();
-        for what in [&["get", "nodes/proxy"][..], &["create", "pods/exec", "-A"], &["get", "secrets", "-A"]] {
+        let proxy = ["get", "nodes", "--subresource=proxy"];
+        for what in [&proxy[..], &["create", "pods", "--subresource=exec", "-A"], &["get", "secrets", "-A"]] {
             ensure!(!can(cluster, &all, what)?, "{what:?} is granted");
         }
         ensure!(can(cluster, &READER, &["list", "services", "-A"])?);

@@ -93,10 +93,10 @@ fn port_change(target: &TargetFacts<'_>, deployment: &Deployment, wanted: u16) -
         ports.iter().position(|p| p.container_port == i32::from(container_port)).map(|p| (c, p, &ports[p]))
     });
     match declared {
-        Some((_, _, port)) if port.host_port == Some(i32::from(wanted)) => Err(Text::new(
-            "plan.cannot.nothing_to_change",
-        )
-        .with("object", format!("deployment/{}", deployment.metadata.name.as_deref().unwrap_or_default()))),
+        Some((_, _, port)) if port.host_port == Some(i32::from(wanted)) => {
+            Err(Text::new("plan.cannot.nothing_to_change")
+                .with("object", format!("deployment/{}", deployment.metadata.name.as_deref().unwrap_or_default())))
+        }
         Some((_, _, port)) if port.host_port.is_some() => {
             Err(Text::new("action.host-port.other").with("port", port.host_port.unwrap_or_default()))
         }

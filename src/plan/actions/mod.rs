@@ -36,12 +36,7 @@ use crate::model::{Act, ActionName, Change, Finding, ObjectRef, Step, Text, Tier
 ///
 /// # Errors
 /// Why it cannot be planned here.
-pub fn step(
-    name: ActionName,
-    facts: &Facts<'_>,
-    target: &TargetFacts<'_>,
-    finding: &Finding,
-) -> Result<Step, Text> {
+pub fn step(name: ActionName, facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let build = match name {
         ActionName::OpenForward => open_forward::step,
         ActionName::ServiceNodePort => service_node_port::step,
@@ -149,9 +144,7 @@ fn service<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<&'f ServiceFacts<'a>, 
 
 /// The Service's port in question with its index.
 fn port<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<(usize, &'a ServicePort), Text> {
-    service(target)?
-        .port
-        .ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target.to_string()))
+    service(target)?.port.ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target.to_string()))
 }
 
 /// The Deployment behind the Service.

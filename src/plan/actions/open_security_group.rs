@@ -22,8 +22,7 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
             "aws ec2 {verb}-security-group-ingress --group-id {group} --protocol tcp --port {port} --cidr $(curl -s https://checkip.amazonaws.com)/32"
         )
     };
-    let mut step =
-        told(ActionName::OpenSecurityGroup, Tier::T6, target, finding, rule("authorize"), rule("revoke"));
+    let mut step = told(ActionName::OpenSecurityGroup, Tier::T6, target, finding, rule("authorize"), rule("revoke"));
     arg(&mut step, "port", port);
     arg(&mut step, "address", address.ip);
     Ok(step)

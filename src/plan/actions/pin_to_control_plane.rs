@@ -15,8 +15,7 @@ pub(super) const POD_SPEC: &str = "/spec/template/spec";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// The taints of a control-plane node, as kubeadm sets them; only these are tolerated by a pin.
-const CONTROL_PLANE_TAINTS: [&str; 2] =
-    ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+const CONTROL_PLANE_TAINTS: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let deployment = deployment(target)?;
@@ -27,8 +26,7 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
         return Err(Text::new("plan.cannot.nothing_to_change").with("object", format!("deployment/{name}")));
     }
     let object = identify("Deployment", &deployment.metadata);
-    let mut step =
-        patching(ActionName::PinToControlPlane, Tier::T3, target, finding, object, changes, Verify::Cleared);
+    let mut step = patching(ActionName::PinToControlPlane, Tier::T3, target, finding, object, changes, Verify::Cleared);
     arg(&mut step, "deployment", name);
     arg(&mut step, "node", node::name(node));
     Ok(step)
@@ -92,7 +90,8 @@ pub(super) fn covers(toleration: &Toleration, taint: &Taint) -> bool {
             Some(key) => {
                 key == taint.key
                     && (exists
-                        || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+                        || toleration.value.as_deref().unwrap_or_default()
+                            == taint.value.as_deref().unwrap_or_default())
             }
         }
 }

@@ -6,11 +6,8 @@ use crate::model::{Act, ActionName, Finding, Step, Text, Tier, Verify};
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let on = entry_node(facts, target).map(node::name).unwrap_or_default();
-    let pod = facts
-        .proxy
-        .pods
-        .get(on)
-        .ok_or_else(|| Text::new("action.restart-kube-proxy.not_there").with("node", on))?;
+    let pod =
+        facts.proxy.pods.get(on).ok_or_else(|| Text::new("action.restart-kube-proxy.not_there").with("node", on))?;
     let (object, uid) = identify("Pod", &pod.metadata);
     let name = object.name.clone();
     let command = format!("kubectl -n {} delete pod {name}", object.namespace());

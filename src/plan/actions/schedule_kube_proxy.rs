@@ -32,8 +32,7 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
         return Err(Text::new("action.schedule-kube-proxy.not_excluded"));
     }
     let object = identify("DaemonSet", &daemon_set.metadata);
-    let mut step =
-        patching(ActionName::ScheduleKubeProxy, Tier::T4, target, finding, object, changes, Verify::Cleared);
+    let mut step = patching(ActionName::ScheduleKubeProxy, Tier::T4, target, finding, object, changes, Verify::Cleared);
     arg(&mut step, "nodes", unserved.iter().map(|n| node::name(n)).collect::<Vec<_>>().join(", "));
     Ok(step)
 }

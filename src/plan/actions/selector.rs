@@ -44,7 +44,8 @@ fn wanted(
     if !kept.is_empty() {
         return Some(kept);
     }
-    Some(pick(&mut APPLICATION_LABELS.into_iter().filter(|k| labels.contains_key(*k)).take(1))).filter(|m| !m.is_empty())
+    Some(pick(&mut APPLICATION_LABELS.into_iter().filter(|k| labels.contains_key(*k)).take(1)))
+        .filter(|m| !m.is_empty())
 }
 
 fn changes(current: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> Vec<Change> {

@@ -24,9 +24,7 @@ impl Provider {
             Self::Kind => "kind",
             Self::K3d => "k3d",
         };
-        bail!(
-            "provider {name} is not built yet: use --provider native (Linux as root; it needs no Docker)"
-        )
+        bail!("provider {name} is not built yet: use --provider native (Linux as root; it needs no Docker)")
     }
 }
 

@@ -22,14 +22,8 @@ pub const COREDNS: &str = "v1.12.1";
 /// The version of the sandbox program below; a change of its source needs a new one.
 pub const PAUSE: &str = "v1";
 
-const KUBERNETES_PROGRAMS: &[&str] = &[
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "kubectl",
-];
+const KUBERNETES_PROGRAMS: &[&str] =
+    &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
 
 /// Holds a pod's namespaces: waits for its end and reaps what a shared process namespace leaves.
 const PAUSE_SOURCE: &str = r#"package main
@@ -84,13 +78,8 @@ pub fn ensure(version: &str) -> Result<Programs> {
         name: "kubernetes",
         module: "k8s.io/kubernetes",
         version,
-        ldflags: format!(
-            "-s -w -X {symbol}.gitVersion={version} -X {symbol}.gitMajor=1 -X {symbol}.gitMinor={minor}"
-        ),
-        packages: KUBERNETES_PROGRAMS
-            .iter()
-            .map(|p| format!("k8s.io/kubernetes/cmd/{p}"))
-            .collect(),
+        ldflags: format!("-s -w -X {symbol}.gitVersion={version} -X {symbol}.gitMajor=1 -X {symbol}.gitMinor={minor}"),
+        packages: KUBERNETES_PROGRAMS.iter().map(|p| format!("k8s.io/kubernetes/cmd/{p}")).collect(),
     };
     let containerd = Recipe {
         name: "containerd",
@@ -109,13 +98,8 @@ pub fn ensure(version: &str) -> Result<Programs> {
         ldflags: "-s -w".into(),
         packages: vec!["github.com/coredns/coredns".into()],
     };
-    let pause = Recipe {
-        name: "pause",
-        module: "",
-        version: PAUSE,
-        ldflags: "-s -w".into(),
-        packages: vec![".".into()],
-    };
+    let pause =
+        Recipe { name: "pause", module: "", version: PAUSE, ldflags: "-s -w".into(), packages: vec![".".into()] };
     Ok(Programs {
         containerd: containerd.ensure(&cache)?,
         coredns: coredns.ensure(&cache)?,
@@ -148,9 +132,7 @@ impl Recipe<'_> {
         }
         require_go()?;
         remove_leftovers(cache, self.name)?;
-        let work = tempfile::Builder::new()
-            .prefix(&format!("{}.tmp-", self.name))
-            .tempdir_in(cache)?;
+        let work = tempfile::Builder::new().prefix(&format!("{}.tmp-", self.name)).tempdir_in(cache)?;
         let started = Instant::now();
         println!("building {} {} with Go (once; kept in {})", self.name, self.version, folder.display());
         self.build(work.path(), started)?;
@@ -165,10 +147,7 @@ impl Recipe<'_> {
             std::fs::write(work.join("main.go"), PAUSE_SOURCE)?;
         } else {
             let upstream = download(self.module, self.version)?;
-            std::fs::write(
-                work.join("go.mod"),
-                go_mod(self.name, self.module, self.version, &upstream)?,
-            )?;
+            std::fs::write(work.join("go.mod"), go_mod(self.name, self.module, self.version, &upstream)?)?;
         }
         let bin = work.join("bin");
         std::fs::create_dir(&bin)?;
@@ -265,7 +244,9 @@ fn download(module: &str, version: &str) -> Result<String> {
             .env("GOFLAGS", "")
             .current_dir("/"),
     )
-    .with_context(|| format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?"))?;
+    .with_context(|| {
+        format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?")
+    })?;
     let answer: serde_json::Value = serde_json::from_str(&json)?;
     let path = answer["GoMod"].as_str().context("go mod download names no go.mod")?;
     Ok(std::fs::read_to_string(path)?)
@@ -273,18 +254,11 @@ fn download(module: &str, version: &str) -> Result<String> {
 
 /// A go.mod that requires `module` and repeats of its own go.mod what only counts in the main module.
 fn go_mod(name: &str, module: &str, version: &str, upstream: &str) -> Result<String> {
-    let go = upstream
-        .lines()
-        .find(|l| l.starts_with("go "))
-        .context("no go line in the upstream go.mod")?;
+    let go = upstream.lines().find(|l| l.starts_with("go ")).context("no go line in the upstream go.mod")?;
     let mut text = format!("module e2e.local/{name}\n\n{go}\n\n");
     if let Some(start) = upstream.find("\ngodebug ") {
         let rest = &upstream[start + 1..];
-        let end = if rest.starts_with("godebug (") {
-            rest.find(')').map(|i| i + 1)
-        } else {
-            rest.find('\n')
-        };
+        let end = if rest.starts_with("godebug (") { rest.find(')').map(|i| i + 1) } else { rest.find('\n') };
         text.push_str(&rest[..end.unwrap_or(rest.len())]);
         text.push_str("\n\n");
     }

@@ -27,10 +27,9 @@ pub fn start_api(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
 
 /// Starts the controller-manager and the scheduler.
 pub fn start_controllers(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
-    for (name, argv) in [
-        ("kube-controller-manager", controller_manager(programs)),
-        ("kube-scheduler", scheduler(programs)),
-    ] {
+    for (name, argv) in
+        [("kube-controller-manager", controller_manager(programs)), ("kube-scheduler", scheduler(programs))]
+    {
         on.daemon(&plan.places.log(&on.member, name), &[], &argv)?;
     }
     Ok(())
@@ -38,6 +37,9 @@ pub fn start_controllers(plan: &Plan, programs: &Programs, on: &Running) -> Resu
 
 /// Adds the end of a program's log to an error.
 pub fn with_log(error: anyhow::Error, plan: &Plan, member: &str, program: &str) -> anyhow::Error {
+    if run::interrupted() {
+        return error;
+    }
     let path = plan.places.log(member, program);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
@@ -52,7 +54,7 @@ pub fn kubectl(on: &Running, programs: &Programs, args: &[&str]) -> Result<Strin
     on.run(&argv)
 }
 
-/// Creates the objects in one go; what is there already is replaced.
+/// Creates the objects in one go.
 pub fn apply(on: &Running, programs: &Programs, objects: &[Value]) -> Result<()> {
     let mut argv = kubectl_argv(programs);
     argv.extend(["create", "--save-config=false", "-f", "-"].map(String::from));
@@ -170,37 +172,35 @@ fn etcd() -> Vec<String> {
 
 fn api_server(plan: &Plan, programs: &Programs) -> Vec<String> {
     let mut argv = vec![programs.kubernetes.join("kube-apiserver").display().to_string()];
-    argv.extend(
-        [
-            format!("--advertise-address={}", plan.control_plane().address),
-            "--allow-privileged=true".into(),
-            "--authorization-mode=Node,RBAC".into(),
-            format!("--client-ca-file={PKI}/ca.crt"),
-            "--enable-admission-plugins=NodeRestriction".into(),
-            "--enable-bootstrap-token-auth=true".into(),
-            format!("--etcd-cafile={PKI}/etcd/ca.crt"),
-            format!("--etcd-certfile={PKI}/apiserver-etcd-client.crt"),
-            format!("--etcd-keyfile={PKI}/apiserver-etcd-client.key"),
-            "--etcd-servers=https://127.0.0.1:2379".into(),
-            format!("--kubelet-client-certificate={PKI}/apiserver-kubelet-client.crt"),
-            format!("--kubelet-client-key={PKI}/apiserver-kubelet-client.key"),
-            "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".into(),
-            format!("--proxy-client-cert-file={PKI}/front-proxy-client.crt"),
-            format!("--proxy-client-key-file={PKI}/front-proxy-client.key"),
-            "--requestheader-allowed-names=front-proxy-client".into(),
-            format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),
-            "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
-            "--requestheader-group-headers=X-Remote-Group".into(),
-            "--requestheader-username-headers=X-Remote-User".into(),
-            "--secure-port=6443".into(),
-            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
-            format!("--service-account-key-file={PKI}/sa.pub"),
-            format!("--service-account-signing-key-file={PKI}/sa.key"),
-            format!("--service-cluster-ip-range={SERVICE_RANGE}"),
-            format!("--tls-cert-file={PKI}/apiserver.crt"),
-            format!("--tls-private-key-file={PKI}/apiserver.key"),
-        ],
-    );
+    argv.extend([
+        format!("--advertise-address={}", plan.control_plane().address),
+        "--allow-privileged=true".into(),
+        "--authorization-mode=Node,RBAC".into(),
+        format!("--client-ca-file={PKI}/ca.crt"),
+        "--enable-admission-plugins=NodeRestriction".into(),
+        "--enable-bootstrap-token-auth=true".into(),
+        format!("--etcd-cafile={PKI}/etcd/ca.crt"),
+        format!("--etcd-certfile={PKI}/apiserver-etcd-client.crt"),
+        format!("--etcd-keyfile={PKI}/apiserver-etcd-client.key"),
+        "--etcd-servers=https://127.0.0.1:2379".into(),
+        format!("--kubelet-client-certificate={PKI}/apiserver-kubelet-client.crt"),
+        format!("--kubelet-client-key={PKI}/apiserver-kubelet-client.key"),
+        "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".into(),
+        format!("--proxy-client-cert-file={PKI}/front-proxy-client.crt"),
+        format!("--proxy-client-key-file={PKI}/front-proxy-client.key"),
+        "--requestheader-allowed-names=front-proxy-client".into(),
+        format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        "--requestheader-group-headers=X-Remote-Group".into(),
+        "--requestheader-username-headers=X-Remote-User".into(),
+        "--secure-port=6443".into(),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
+        format!("--service-account-key-file={PKI}/sa.pub"),
+        format!("--service-account-signing-key-file={PKI}/sa.key"),
+        format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+        format!("--tls-cert-file={PKI}/apiserver.crt"),
+        format!("--tls-private-key-file={PKI}/apiserver.key"),
+    ]);
     argv
 }
 

@@ -86,15 +86,8 @@ impl Descriptor {
                     containerd_socket: CONTAINERD_SOCKET.into(),
                 })
                 .collect(),
-            client: Member {
-                name: "client".into(),
-                address: CLIENT_ADDRESS.to_string(),
-                enter: client.enter(),
-            },
-            gateway: Gateway {
-                name: "gateway".into(),
-                enter: gateway.enter(),
-            },
+            client: Member { name: "client".into(), address: CLIENT_ADDRESS.to_string(), enter: client.enter() },
+            gateway: Gateway { name: "gateway".into(), enter: gateway.enter() },
         }
     }
 
@@ -110,9 +103,7 @@ impl Descriptor {
     pub fn load(places: &Places) -> Result<Option<Self>> {
         let path = places.descriptor();
         match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .with_context(|| format!("{} is damaged", path.display())),
+            Ok(text) => serde_json::from_str(&text).map(Some).with_context(|| format!("{} is damaged", path.display())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
         }

@@ -23,11 +23,7 @@ pub fn coredns() -> String {
 
 /// The archive with all three, made if it is not in the cache.
 pub fn ensure(version: &str, programs: &Programs) -> Result<PathBuf> {
-    let archive = build::cache_folder()?.join(format!(
-        "images-{version}-{}-{}-1.tar",
-        build::COREDNS,
-        build::PAUSE
-    ));
+    let archive = build::cache_folder()?.join(format!("images-{version}-{}-{}-1.tar", build::COREDNS, build::PAUSE));
     if archive.exists() {
         return Ok(archive);
     }

@@ -10,8 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
-    mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, unmount,
 };
 
 use super::{cgroup, files};
@@ -126,11 +125,9 @@ fn make_view(args: &Args) -> Result<()> {
     mount_bind_recursive(&home, "/root").context("/root")?;
     mount_bind_recursive(&run, "/run").context("/run")?;
     if args.node {
-        for (inside, name) in [
-            ("/var/log", "log"),
-            ("/var/lib/containerd", "containerd"),
-            ("/var/lib/kubelet", "kubelet"),
-        ] {
+        for (inside, name) in
+            [("/var/log", "log"), ("/var/lib/containerd", "containerd"), ("/var/lib/kubelet", "kubelet")]
+        {
             let own = data.join(name);
             fs::create_dir_all(&own)?;
             fs::create_dir_all(inside)?;
@@ -165,7 +162,7 @@ fn make_view(args: &Args) -> Result<()> {
         let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
         // "No route" is said to everybody and at once: a program that tries before kube-proxy has written its rules
         // would otherwise sit out its timeout.
-        fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0")?;
+        let _ = fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0");
         let _ = fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0");
         let _ = fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0");
     }
@@ -232,7 +229,7 @@ fn ec2_hardware(data: &Path) -> Result<()> {
 fn on_overlay(path: &Path) -> Result<bool> {
     /// OVERLAYFS_SUPER_MAGIC of linux/magic.h.
     const OVERLAY: i64 = 0x794c_7630;
-    Ok(i64::from(rustix::fs::statfs(path)?.f_type) == OVERLAY)
+    Ok(rustix::fs::statfs(path)?.f_type == OVERLAY)
 }
 
 /// A tmpfs over `folder`, with what lay in it.
@@ -245,11 +242,6 @@ fn tmpfs_with_content(folder: &Path) -> Result<()> {
     )?;
     mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None)?;
     let source = format!("/proc/{}/fd/{}/.", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&real));
-    crate::run::output(&mut crate::run::command(&[
-        "cp",
-        "-a",
-        &source,
-        &folder.display().to_string(),
-    ]))?;
+    crate::run::output(&mut crate::run::command(&["cp", "-a", &source, &folder.display().to_string()]))?;
     Ok(())
 }

@@ -25,7 +25,7 @@ pub mod teardown;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -41,10 +41,14 @@ pub const MEMBER_COMMAND: &str = "cluster-member";
 /// Fails with what to do where this machine cannot hold a cluster.
 pub fn require_machine() -> Result<()> {
     if !cfg!(target_os = "linux") {
-        bail!("provider native needs Linux (its nodes are namespaces of the kernel)\n  use a Linux machine or virtual machine");
+        bail!(
+            "provider native needs Linux (its nodes are namespaces of the kernel)\n  use a Linux machine or virtual machine"
+        );
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("provider native needs root (namespaces, mounts, cgroups)\n  run: sudo env \"PATH=$PATH\" cargo xtask cluster up");
+        bail!(
+            "provider native needs root (namespaces, mounts, cgroups)\n  run: sudo env \"PATH=$PATH\" cargo xtask cluster up"
+        );
     }
     Ok(())
 }
@@ -81,7 +85,7 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
 /// Takes a failed start down. A client that was kept for it is kept again.
 fn undo(plan: &Plan, error: anyhow::Error) -> anyhow::Error {
     let was_interrupted = run::forget_interrupt();
-    println!("the start failed: taking down what was started");
+    println!("taking down what was started");
     let error = if was_interrupted {
         error
     } else {
@@ -120,8 +124,11 @@ pub fn lock(name: &str) -> Result<fs::File> {
         fs::create_dir_all(folder)?;
     }
     let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow::anyhow!("another command is working on cluster {name}: wait for its end"))?;
+    // `status` holds it for a moment when it looks whether anybody does.
+    run::wait_for("the lock", Duration::from_millis(300), || {
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)
+    })
+    .map_err(|_| anyhow::anyhow!("another command is working on cluster {name}: wait for its end"))?;
     Ok(file)
 }
 
@@ -137,8 +144,12 @@ fn already(request: &Request, places: &Places) -> Result<Option<Descriptor>> {
                 && found.nodes.len() == usize::from(request.workers) + 1
                 && found.ec2 == request.ec2;
             if !same {
-                bail!("cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {})\n  end it first: cargo xtask cluster down --name {name}",
-                    found.kubernetes_version, found.nodes.len() - 1, found.proxy_mode);
+                bail!(
+                    "cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {})\n  end it first: cargo xtask cluster down --name {name}",
+                    found.kubernetes_version,
+                    found.nodes.len() - 1,
+                    found.proxy_mode
+                );
             }
             println!("cluster {name} runs already");
             Ok(Some(found))
@@ -205,8 +216,7 @@ fn start(plan: &Plan, programs: &Programs, archive: &Path) -> Result<Descriptor>
         node::start_kubelet(plan, programs, node, running)?;
     }
     wait_until_ready(plan, programs, first)?;
-    let descriptor =
-        Descriptor::new(plan, &programs.kubernetes, &members.gateway, &members.client, &members.nodes);
+    let descriptor = Descriptor::new(plan, &programs.kubernetes, &members.gateway, &members.client, &members.nodes);
     descriptor.save(&plan.places)?;
     Ok(descriptor)
 }
@@ -230,9 +240,7 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
     for node in &plan.nodes {
         cgroup::make(&plan.request.name, &node.name)?;
     }
-    let kept = processes::members(Some(&plan.request.name))
-        .into_iter()
-        .find(|r| r.member == "client");
+    let kept = processes::members(Some(&plan.request.name)).into_iter().find(|r| r.member == "client");
     let resolver = plan.gateway().to_string();
     let begin = |member: &str, mut args: Vec<String>| {
         for folder in visible()? {
@@ -274,11 +282,7 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
         // All are joined before the first error is returned, so that the clean-up meets no start in progress.
         let (gateway, client) = (join(gateway), join(client));
         let nodes: Vec<_> = nodes.into_iter().map(join).collect();
-        Ok(Members {
-            gateway: gateway?,
-            client: client?,
-            nodes: nodes.into_iter().collect::<Result<_>>()?,
-        })
+        Ok(Members { gateway: gateway?, client: client?, nodes: nodes.into_iter().collect::<Result<_>>()? })
     })
 }
 
@@ -326,21 +330,35 @@ fn import_with(ctr: &Path, on: &Running, archive: &Path) -> Result<()> {
 
 fn wait_until_ready(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
     let wait = |args: &'static [&'static str]| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
-        Box::new(move || {
-            control_plane::kubectl(on, programs, args).map(drop)
-        })
+        Box::new(move || control_plane::kubectl(on, programs, args).map(drop))
     };
     let result = run::parallel(vec![
         wait(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=90s", "--request-timeout=0"]),
-        wait(&["-n", "kube-system", "rollout", "status", "daemonset/kube-proxy", "--timeout=90s", "--request-timeout=0"]),
+        wait(&[
+            "-n",
+            "kube-system",
+            "rollout",
+            "status",
+            "daemonset/kube-proxy",
+            "--timeout=90s",
+            "--request-timeout=0",
+        ]),
         wait(&["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=90s", "--request-timeout=0"]),
     ]);
     result.map_err(|error| {
+        if run::interrupted() {
+            return error;
+        }
         let seen = control_plane::kubectl(on, programs, &["get", "nodes,pods", "-A", "-o", "wide"]).unwrap_or_default();
         let events = control_plane::kubectl(on, programs, &["get", "events", "-A", "--field-selector=type=Warning"])
             .unwrap_or_default();
         control_plane::with_log(error, plan, &on.member, "kubelet").context(format!("{seen}\n{events}"))
     })
+}
+
+/// True while another command works on the cluster.
+pub fn busy(name: &str) -> bool {
+    lock(name).is_err()
 }
 
 /// The running members of a cluster, by name.

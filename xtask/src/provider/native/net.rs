@@ -25,10 +25,8 @@ pub fn connect(plan: &Plan, gateway: &Running, client: &Running, nodes: &[Runnin
         .chain([cable(gateway, CLIENTS, client)])
         .collect();
     gateway_less_batch(&cables.concat())?;
-    let ports: String = nodes
-        .iter()
-        .map(|n| format!("link set p-{0} master {NODES}\nlink set p-{0} up\n", n.member))
-        .collect();
+    let ports: String =
+        nodes.iter().map(|n| format!("link set p-{0} master {NODES}\nlink set p-{0} up\n", n.member)).collect();
     gateway.feed(
         &["ip", "-batch", "-"],
         &format!("{ports}addr add {CLIENT_GATEWAY}/24 dev {CLIENTS}\nlink set {CLIENTS} up\n"),
@@ -36,9 +34,7 @@ pub fn connect(plan: &Plan, gateway: &Running, client: &Running, nodes: &[Runnin
     gateway.feed(&["nft", "-f", "-"], &translation(plan))?;
     client.feed(
         &["ip", "-batch", "-"],
-        &format!(
-            "addr add {CLIENT_ADDRESS}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}\n"
-        ),
+        &format!("addr add {CLIENT_ADDRESS}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}\n"),
     )?;
     for (node, running) in plan.nodes.iter().zip(nodes) {
         running.feed(&["ip", "-batch", "-"], &node_network(plan, &node.name))?;
@@ -51,17 +47,12 @@ fn gateway_less_batch(text: &str) -> Result<()> {
 }
 
 fn cable(gateway: &Running, port: &str, member: &Running) -> String {
-    format!(
-        "link add name {port} netns {} type veth peer name eth0 netns {}\n",
-        gateway.pid, member.pid
-    )
+    format!("link add name {port} netns {} type veth peer name eth0 netns {}\n", gateway.pid, member.pid)
 }
 
 fn bridge(plan: &Plan) -> String {
-    let mut text = format!(
-        "link add {NODES} type bridge\naddr add {}/24 dev {NODES}\nlink set {NODES} up\n",
-        plan.gateway()
-    );
+    let mut text =
+        format!("link add {NODES} type bridge\naddr add {}/24 dev {NODES}\nlink set {NODES} up\n", plan.gateway());
     if plan.request.ec2 {
         text.push_str(&format!("addr add {METADATA_ADDRESS}/32 dev {NODES} scope host\n"));
     }

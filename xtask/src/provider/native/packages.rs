@@ -44,10 +44,14 @@ pub fn ensure(install: bool) -> Result<()> {
     }
     let list = wanted.join(" ");
     if !install {
-        bail!("these Debian packages are missing: {list}\n  install them yourself (apt-get install -y --no-install-recommends {list}), or run without --no-install");
+        bail!(
+            "these Debian packages are missing: {list}\n  install them yourself (apt-get install -y --no-install-recommends {list}), or run without --no-install"
+        );
     }
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("these programs are missing and this is no Debian: {list}\n  install their equivalents, so that the files lie where Debian has them");
+        bail!(
+            "these programs are missing and this is no Debian: {list}\n  install their equivalents, so that the files lie where Debian has them"
+        );
     }
     println!("installing Debian packages: {list}");
     let policy = Policy::put()?;
@@ -61,10 +65,7 @@ pub fn ensure(install: bool) -> Result<()> {
     run::check()?;
     let still = missing();
     if !still.is_empty() {
-        bail!(
-            "installed, but their programs are not where Debian has them: {}",
-            still.join(" ")
-        );
+        bail!("installed, but their programs are not where Debian has them: {}", still.join(" "));
     }
     Ok(())
 }
@@ -87,11 +88,7 @@ fn apt_get(args: &[&str]) -> Result<()> {
         .output()
         .context("cannot start apt-get")?;
     if !output.status.success() {
-        bail!(
-            "apt-get {} failed: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("apt-get {} failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
-use super::plan::{API_SERVICE, PUBLIC_ADDRESS, Plan};
 use super::files;
+use super::plan::{API_SERVICE, PUBLIC_ADDRESS, Plan};
 
 /// The group that kubeadm's admin.conf has, bound to cluster-admin.
 pub const ADMIN_GROUP: &str = "kubeadm:cluster-admins";
@@ -33,17 +33,10 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name = distinguished(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-            KeyUsagePurpose::KeyCertSign,
-        ];
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
         let pem = params.self_signed(&key)?.pem();
-        Ok(Self {
-            pem,
-            key: key.serialize_pem(),
-            issuer: Issuer::new(params, key),
-        })
+        Ok(Self { pem, key: key.serialize_pem(), issuer: Issuer::new(params, key) })
     }
 
     /// Signs a certificate for a client (user and groups) or, with names, for a server.
@@ -58,10 +51,7 @@ impl Authority {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Identity {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        Ok(Identity { certificate, key: key.serialize_pem() })
     }
 }
 
@@ -82,9 +72,7 @@ pub struct Pki {
 
 impl Pki {
     pub fn new() -> Result<Self> {
-        Ok(Self {
-            ca: Authority::new("kubernetes")?,
-        })
+        Ok(Self { ca: Authority::new("kubernetes")? })
     }
 
     /// Writes the control plane's /etc/kubernetes below `folder`.
@@ -115,10 +103,7 @@ impl Pki {
             PUBLIC_ADDRESS.to_string(),
         ]);
         put_pair("apiserver", &self.ca.issue("kube-apiserver", &[], &names)?)?;
-        put_pair(
-            "apiserver-kubelet-client",
-            &self.ca.issue("kube-apiserver-kubelet-client", &[ADMIN_GROUP], &[])?,
-        )?;
+        put_pair("apiserver-kubelet-client", &self.ca.issue("kube-apiserver-kubelet-client", &[ADMIN_GROUP], &[])?)?;
         let front = Authority::new("front-proxy-ca")?;
         put("front-proxy-ca.crt", &front.pem)?;
         put_pair("front-proxy-client", &front.issue("front-proxy-client", &[], &[])?)?;
@@ -132,9 +117,8 @@ impl Pki {
         files::write_private(&pki.join("sa.key"), &accounts.serialize_pem())?;
 
         let server = format!("https://{}:6443", node.address);
-        let config = |file: &str, user: &str, groups: &[&str]| {
-            self.kubeconfig(&folder.join(file), &server, user, groups)
-        };
+        let config =
+            |file: &str, user: &str, groups: &[&str]| self.kubeconfig(&folder.join(file), &server, user, groups);
         config("admin.conf", "kubernetes-admin", &[ADMIN_GROUP])?;
         config("super-admin.conf", "kubernetes-super-admin", &["system:masters"])?;
         config("controller-manager.conf", "system:kube-controller-manager", &[])?;
@@ -145,12 +129,7 @@ impl Pki {
     pub fn node(&self, plan: &Plan, name: &str, folder: &Path) -> Result<()> {
         files::write(&folder.join("pki/ca.crt"), &self.ca.pem)?;
         let server = format!("https://{}:6443", plan.control_plane().address);
-        self.kubeconfig(
-            &folder.join("kubelet.conf"),
-            &server,
-            &format!("system:node:{name}"),
-            &["system:nodes"],
-        )
+        self.kubeconfig(&folder.join("kubelet.conf"), &server, &format!("system:node:{name}"), &["system:nodes"])
     }
 
     /// Writes the external client's kubeconfig: the public address, an administrator's rights.
@@ -216,10 +195,8 @@ mod tests {
 
     #[test]
     fn base64_is_rfc_4648s() {
-        let seen: Vec<_> = ["", "f", "fo", "foo", "foob", "fooba", "foobar"]
-            .iter()
-            .map(|t| base64(t.as_bytes()))
-            .collect();
+        let seen: Vec<_> =
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].iter().map(|t| base64(t.as_bytes())).collect();
         assert_eq!(seen, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
     }
 

@@ -83,23 +83,14 @@ impl Plan {
     pub fn new(request: Request, generation: u8) -> Self {
         let nodes = (0..=request.workers)
             .map(|index| Node {
-                name: if index == 0 {
-                    "cp1".to_owned()
-                } else {
-                    format!("w{index}")
-                },
+                name: if index == 0 { "cp1".to_owned() } else { format!("w{index}") },
                 control_plane: index == 0,
                 address: Ipv4Addr::new(172, 30, generation, 10 + index),
                 pods: Ipv4Addr::new(10, 244, index, 0),
             })
             .collect();
         let places = Places::new(&request.name);
-        Self {
-            request,
-            generation,
-            nodes,
-            places,
-        }
+        Self { request, generation, nodes, places }
     }
 
     /// The node that the public address leads to.
@@ -134,10 +125,7 @@ pub const DATA_ROOT: &str = "/var/tmp/kubectl-bookaccess";
 
 impl Places {
     pub fn new(name: &str) -> Self {
-        Self {
-            run: Path::new(RUN_ROOT).join(name),
-            data: Path::new(DATA_ROOT).join(name),
-        }
+        Self { run: Path::new(RUN_ROOT).join(name), data: Path::new(DATA_ROOT).join(name) }
     }
 
     /// The file that says what runs where.
@@ -160,9 +148,7 @@ impl Places {
 pub fn check_name(name: &str) -> Result<()> {
     let good = !name.is_empty()
         && name.len() <= 32
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-');
     if !good {
         bail!("cluster name {name:?}: only a-z, 0-9 and -, at most 32 of them, not beginning with -");
@@ -172,12 +158,7 @@ pub fn check_name(name: &str) -> Result<()> {
 
 /// The minor version of a `vMAJOR.MINOR.PATCH`, and whether it is one this lab knows to run.
 pub fn minor(version: &str) -> Result<u32> {
-    let parts: Vec<_> = version
-        .strip_prefix('v')
-        .unwrap_or_default()
-        .split('.')
-        .map(str::parse::<u32>)
-        .collect();
+    let parts: Vec<_> = version.strip_prefix('v').unwrap_or_default().split('.').map(str::parse::<u32>).collect();
     match parts.as_slice() {
         [Ok(1), Ok(minor), Ok(_)] if *minor >= 30 => Ok(*minor),
         _ => bail!(
@@ -192,30 +173,16 @@ mod tests {
     use super::*;
 
     fn request(workers: u8) -> Request {
-        Request {
-            name: "x".into(),
-            version: "v1.37.2".into(),
-            workers,
-            proxy_mode: ProxyMode::Iptables,
-            ec2: false,
-        }
+        Request { name: "x".into(), version: "v1.37.2".into(), workers, proxy_mode: ProxyMode::Iptables, ec2: false }
     }
 
     #[test]
     fn members_have_addresses_of_their_own() {
         let plan = Plan::new(request(2), 3);
-        let shown: Vec<_> = plan
-            .nodes
-            .iter()
-            .map(|n| format!("{} {} {}", n.name, n.address, n.pod_cidr()))
-            .collect();
+        let shown: Vec<_> = plan.nodes.iter().map(|n| format!("{} {} {}", n.name, n.address, n.pod_cidr())).collect();
         assert_eq!(
             shown,
-            [
-                "cp1 172.30.3.10 10.244.0.0/24",
-                "w1 172.30.3.11 10.244.1.0/24",
-                "w2 172.30.3.12 10.244.2.0/24"
-            ]
+            ["cp1 172.30.3.10 10.244.0.0/24", "w1 172.30.3.11 10.244.1.0/24", "w2 172.30.3.12 10.244.2.0/24"]
         );
         assert!(plan.control_plane().control_plane && !plan.nodes[1].control_plane);
     }

@@ -45,22 +45,17 @@ impl Running {
 
     /// Runs a command in the member to its end.
     pub fn run<S: AsRef<str>>(&self, argv: &[S]) -> Result<String> {
-        crate::run::output(&mut self.command(argv))
-            .with_context(|| format!("on {}", self.member))
+        crate::run::output(&mut self.command(argv)).with_context(|| format!("on {}", self.member))
     }
 
     /// As [`Self::run`], with input.
     pub fn feed<S: AsRef<str>>(&self, argv: &[S], input: &str) -> Result<String> {
-        crate::run::feed(&mut self.command(argv), input)
-            .with_context(|| format!("on {}", self.member))
+        crate::run::feed(&mut self.command(argv), input).with_context(|| format!("on {}", self.member))
     }
 
     /// A path of the member as this machine sees it.
     pub fn path(&self, inside: &str) -> PathBuf {
-        Path::new("/proc")
-            .join(self.pid.to_string())
-            .join("root")
-            .join(inside.trim_start_matches('/'))
+        Path::new("/proc").join(self.pid.to_string()).join("root").join(inside.trim_start_matches('/'))
     }
 
     /// Starts a program that stays, as a child of the member's first process, with its own log. `env` are NAME=VALUE.
@@ -155,28 +150,16 @@ fn parse(pid: u32, argv: &[String]) -> Option<Running> {
         let at = argv.iter().position(|a| a == flag)?;
         argv.get(at + 1).cloned()
     };
-    Some(Running {
-        cluster: value("--cluster")?,
-        member: value("--member")?,
-        pid,
-    })
+    Some(Running { cluster: value("--cluster")?, member: value("--member")?, pid })
 }
 
 fn cmdline(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    bytes
-        .split(|b| *b == 0)
-        .map(|part| String::from_utf8_lossy(part).into_owned())
-        .collect()
+    bytes.split(|b| *b == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
 fn pids() -> Vec<u32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect()
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The namespaces of a process that nobody outside its member shares.
@@ -191,11 +174,7 @@ fn namespaces(pid: u32) -> BTreeSet<String> {
 /// Kills these members with all that runs in them, and waits until the kernel has no process of theirs.
 pub fn end(cluster: &str, which: &[Running]) -> Result<()> {
     let own = namespaces(std::process::id());
-    let theirs: BTreeSet<String> = which
-        .iter()
-        .flat_map(|r| namespaces(r.pid))
-        .filter(|n| !own.contains(n))
-        .collect();
+    let theirs: BTreeSet<String> = which.iter().flat_map(|r| namespaces(r.pid)).filter(|n| !own.contains(n)).collect();
     let names: BTreeSet<&str> = which.iter().map(|r| r.member.as_str()).collect();
     let all = members(Some(cluster)).iter().all(|r| names.contains(r.member.as_str()));
     crate::run::wait_for("ending the cluster's processes", std::time::Duration::from_secs(30), || {
@@ -246,10 +225,7 @@ mod tests {
     #[test]
     fn a_member_is_known_by_its_command_line() {
         let own = words("/t/xtask cluster-member --cluster a --member w1 --data /d");
-        assert_eq!(
-            parse(7, &own),
-            Some(Running { cluster: "a".into(), member: "w1".into(), pid: 7 })
-        );
+        assert_eq!(parse(7, &own), Some(Running { cluster: "a".into(), member: "w1".into(), pid: 7 }));
         let above = words("unshare --fork --net /t/xtask cluster-member --cluster a --member w1 --data /d");
         assert_eq!(parse(7, &above), None);
         assert_eq!(starter_of("a", &above), Some("w1".into()));

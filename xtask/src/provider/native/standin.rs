@@ -14,10 +14,7 @@ pub const IMAGE: &str = "bookaccess.local/standin:1";
 
 /// This workspace's folder.
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("/"))
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Builds the static program and puts it into an archive at `archive`.
@@ -43,8 +40,5 @@ pub fn build(archive: &Path) -> Result<()> {
     if let Some(above) = archive.parent() {
         std::fs::create_dir_all(above)?;
     }
-    image::write(
-        archive,
-        &[Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] }],
-    )
+    image::write(archive, &[Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] }])
 }

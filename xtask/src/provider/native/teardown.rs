@@ -6,9 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::cgroup;
 use super::plan::{DATA_ROOT, Places, RUN_ROOT};
 use super::processes::{self, Running};
-use super::cgroup;
 
 /// The file in the run folder of a kept client that remembers which generation of cluster it last saw.
 const KEPT: &str = "kept-generation";
@@ -33,10 +33,7 @@ pub fn down(name: &str, keep_client: bool) -> Result<()> {
     let places = Places::new(name);
     let members = processes::members(Some(name));
     let keep = keep_client && members.iter().any(|m| m.member == "client");
-    let ending: Vec<Running> = members
-        .into_iter()
-        .filter(|m| !(keep && m.member == "client"))
-        .collect();
+    let ending: Vec<Running> = members.into_iter().filter(|m| !(keep && m.member == "client")).collect();
     let generation = generation(&places)?;
     processes::end(name, &ending)?;
     cgroup::remove(name)?;
@@ -73,12 +70,8 @@ fn remove_all_but(folder: &Path, kept: &str) -> Result<()> {
             continue;
         }
         let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        }
-        .with_context(|| format!("cannot remove {}", path.display()))?;
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+            .with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
 }

@@ -1,0 +1,79 @@
+//! From the flags that all verbs share to a cluster, its targets and the address that counts.
+
+use std::net::IpAddr;
+
+use super::args::Globals;
+use crate::error::ExpectedError;
+use crate::exit::Exit;
+use crate::model::{Target, Text};
+use crate::observe::addresses::Wanted;
+use crate::observe::{self, Cluster, Scope};
+
+/// A connected cluster, and what is looked at in it.
+pub struct Field {
+    pub cluster: Cluster,
+    pub targets: Vec<Target>,
+    pub wanted: Wanted,
+}
+
+/// Connects and chooses the targets.
+///
+/// # Errors
+/// Where the cluster is not reached, or an argument names no single target.
+pub async fn enter(globals: &Globals, arguments: &[String]) -> Result<Field, ExpectedError> {
+    let typed = globals.address.as_deref().map(parse_address).transpose()?;
+    let cluster = observe::connect(&globals.connection).await?;
+    let (host, port, path) = match typed {
+        Some(Typed { host, port, path }) => (Some(host), port, path),
+        None => (None, None, None),
+    };
+    let scope = Scope { arguments: arguments.to_vec(), all: globals.all_namespaces, port, path };
+    let targets = observe::choose(&cluster, &scope).await?;
+    Ok(Field { cluster, targets, wanted: Wanted { host, imds: globals.imds } })
+}
+
+/// `--address`, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Typed {
+    host: String,
+    port: Option<u16>,
+    path: Option<String>,
+}
+
+/// An IP, a host, `host:port`, or the URL typed into the browser.
+fn parse_address(text: &str) -> Result<Typed, ExpectedError> {
+    let bad = || ExpectedError::new(Exit::Usage, Text::new("error.address").with("value", text));
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(Typed { host: ip.to_string(), port: None, path: None });
+    }
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: http::Uri = whole.parse().map_err(|_| bad())?;
+    let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(bad)?;
+    let path = Some(uri.path().to_owned()).filter(|p| !p.is_empty() && p != "/");
+    Ok(Typed { host: host.trim_matches(['[', ']']).to_owned(), port: uri.port_u16(), path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_as_typed() {
+        let typed = |host: &str, port, path: Option<&str>| {
+            Some(Typed { host: host.to_owned(), port, path: path.map(str::to_owned) })
+        };
+        for (text, expected) in [
+            ("203.0.113.10", typed("203.0.113.10", None, None)),
+            ("203.0.113.10:30080", typed("203.0.113.10", Some(30080), None)),
+            ("http://203.0.113.10:30080/productpage", typed("203.0.113.10", Some(30080), Some("/productpage"))),
+            ("http://[2001:db8::1]:30080/", typed("2001:db8::1", Some(30080), None)),
+            ("2001:db8::1", typed("2001:db8::1", None, None)),
+            ("lab.example.com", typed("lab.example.com", None, None)),
+            ("", None),
+            ("http://", None),
+            ("a b", None),
+        ] {
+            assert_eq!(parse_address(text).ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The transcripts in the READMEs: recorded by the commands themselves, their shape held by tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Both carry the same transcripts.
+pub const READMES: [&str; 2] = ["README.md", "README.ko.md"];
+
+/// The top folder of the repository this was built in.
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Puts a transcript between the marks of its name in both READMEs.
+pub fn record(name: &str, transcript: &str) -> Result<()> {
+    for readme in READMES {
+        let path = top().join(readme);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {readme}"))?;
+        let text = replace(&text, name, transcript).with_context(|| readme.to_owned())?;
+        fs::write(&path, text).with_context(|| format!("cannot write {readme}"))?;
+    }
+    Ok(())
+}
+
+fn marks(name: &str) -> (String, String) {
+    (format!("<!-- {name}: recorded by `cargo xtask {name} --record` -->\n"), format!("<!-- /{name} -->\n"))
+}
+
+/// The fenced text between the marks.
+fn between<'t>(text: &'t str, name: &str) -> Result<&'t str> {
+    let (begin, end) = marks(name);
+    let (_, rest) = text.split_once(&begin).with_context(|| format!("no mark {begin}"))?;
+    let (block, _) = rest.split_once(&end).with_context(|| format!("no mark {end}"))?;
+    let inner = block.strip_prefix("```text\n").and_then(|inner| inner.strip_suffix("```\n"));
+    inner.with_context(|| format!("between the marks of {name} stands no ```text block"))
+}
+
+fn replace(text: &str, name: &str, transcript: &str) -> Result<String> {
+    let old = between(text, name)?;
+    let start = old.as_ptr() as usize - text.as_ptr() as usize;
+    Ok(format!("{}{}\n{}", &text[..start], transcript.trim_end(), &text[start + old.len()..]))
+}
+
+/// The seconds and the words of a step's line, `✔   3.2 s  what was done`.
+#[cfg(test)]
+pub fn step(line: &str) -> Option<(f64, &str)> {
+    let (seconds, words) = line.strip_prefix("✔ ")?.split_once(" s  ")?;
+    Some((seconds.trim().parse().ok()?, words))
+}
+
+/// As [`step`] reads it.
+pub fn step_line(took: std::time::Duration, words: &str) -> String {
+    format!("✔ {:6.1} s  {words}", took.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Stands between the marks until the command was first recorded.
+    const NOT_YET: &str = "(not recorded yet)\n";
+
+    #[test]
+    fn a_transcript_takes_the_place_of_the_former() {
+        let text = "a\n<!-- demo: recorded by `cargo xtask demo --record` -->\n```text\nold\n```\n<!-- /demo -->\nb\n";
+        let new = replace(text, "demo", "new\nlines\n\n").unwrap();
+        assert_eq!(new, text.replace("old", "new\nlines"));
+        assert_eq!(between(&new, "demo").unwrap(), "new\nlines\n");
+        assert!(replace("nothing", "demo", "x").is_err());
+    }
+
+    #[test]
+    fn a_step_is_read_as_written() {
+        let line = step_line(std::time::Duration::from_millis(3249), "status");
+        assert_eq!((line.as_str(), step(&line)), ("✔    3.2 s  status", Some((3.2, "status"))));
+        for other in ["status", "✘    3.2 s  status", "✔ status"] {
+            assert_eq!(step(other), None);
+        }
+    }
+
+    #[test]
+    fn the_demo_in_the_readmes_has_every_step_with_its_time() {
+        for readme in READMES {
+            let text = fs::read_to_string(top().join(readme)).unwrap();
+            let transcript = between(&text, "demo").unwrap();
+            if transcript == NOT_YET {
+                continue;
+            }
+            let steps: Vec<_> = transcript.lines().filter_map(step).map(|(_, words)| words).collect();
+            let want = crate::demo::STEPS;
+            assert_eq!(steps.len(), want.len(), "{readme}: {steps:?}");
+            for (words, beginning) in steps.iter().zip(want) {
+                assert!(words.starts_with(beginning), "{readme}: `{words}` does not begin with `{beginning}`");
+            }
+            assert!(transcript.contains("HTTP 200"), "{readme}: the page never answers");
+        }
+    }
+
+    #[test]
+    fn the_gate_in_the_readmes_has_every_part_with_its_time() {
+        for readme in READMES {
+            let text = fs::read_to_string(top().join(readme)).unwrap();
+            let transcript = between(&text, "test").unwrap();
+            if transcript == NOT_YET {
+                continue;
+            }
+            let parts: Vec<_> = transcript.lines().filter_map(step).map(|(_, words)| words).collect();
+            for part in crate::test::PARTS {
+                assert!(parts.iter().any(|words| words.starts_with(part)), "{readme}: no `{part}` in {parts:?}");
+            }
+        }
+    }
+}
