@@ -23,8 +23,10 @@ impl From<watch::Error> for ExpectedError {
         match error {
             watch::Error::Connect(error) => error.into(),
             watch::Error::NotFound { object } => {
-                let text = Text::new("error.forward.not_found");
-                Self::new(Exit::Usage, text.with("object", &object).with("namespace", object.namespace()))
+                let text = Text::new("error.forward.not_found")
+                    .with("object", &object)
+                    .with("namespace", object.namespace());
+                Self::new(Exit::Usage, text)
             }
             watch::Error::NoPort { object, port, known } => {
                 let text = Text::new("error.forward.no_port").with("object", object).with("port", port);
