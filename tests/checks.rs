@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use bookaccess::check::{self, CATALOGUE};
 use bookaccess::facts::Facts;
 use bookaccess::i18n::{Locale, say};
-use bookaccess::model::{Finding, Gap, GapReason, Input, Severity, Snapshot, Text, Vantage};
+use bookaccess::model::{Finding, Gap, GapReason, Input, Snapshot, Text, Vantage};
 use proptest::prelude::*;
 
 const TESTDATA: &str = "src/check/testdata";
@@ -23,7 +24,13 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn fixtures() -> Vec<Fixture> {
+/// All fixtures by name, read once.
+fn fixtures() -> &'static [Fixture] {
+    static FIXTURES: LazyLock<Vec<Fixture>> = LazyLock::new(read);
+    &FIXTURES
+}
+
+fn read() -> Vec<Fixture> {
     let mut found: Vec<Fixture> = std::fs::read_dir(root().join(TESTDATA))
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -80,7 +87,7 @@ fn findings_in_full() {
 
 #[test]
 fn a_healthy_cluster_yields_nothing() {
-    let healthy: Vec<Fixture> = fixtures().into_iter().filter(|f| f.stem.starts_with("healthy")).collect();
+    let healthy: Vec<&Fixture> = fixtures().iter().filter(|f| f.stem.starts_with("healthy")).collect();
     assert!(healthy.len() >= 4);
     for fixture in healthy {
         assert_eq!(findings(&fixture.snapshot), [], "{}", fixture.stem);
@@ -289,12 +296,10 @@ proptest! {
 
 #[test]
 fn nothing_at_all_is_no_fault_but_a_missing_service() {
-    let mut snapshot = fixtures().into_iter().find(|f| f.stem == "healthy_kubeadm").unwrap().snapshot;
+    let mut snapshot = fixtures().iter().find(|f| f.stem == "healthy_kubeadm").unwrap().snapshot.clone();
     snapshot.objects = Default::default();
     snapshot.probes.clear();
     snapshot.host = None;
     let said: Vec<String> = findings(&snapshot).iter().map(line).collect();
     assert_eq!(said, ["BA1001 error certain bookinfo/productpage"]);
-    assert!(findings(&snapshot).iter().all(|f| f.severity == Severity::Error));
-    assert!(Path::new(&root()).exists());
 }
