@@ -46,7 +46,10 @@ fn start(args: &[OsString], locale: Locale) -> Result<Exit, ExpectedError> {
         }
         Parsed::Run(invocation) => *invocation,
     };
-    telemetry::init(invocation.globals.verbosity);
+    // The background process logs to its own file.
+    if !matches!(invocation.verb, Verb::ForwardDaemon(_)) {
+        telemetry::init(invocation.globals.verbosity);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(output::no_runtime)?;
     let outcome = runtime.block_on(run(invocation));
     // A read of stdin may still hang in a thread of the pool; nobody waits for it.

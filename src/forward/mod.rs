@@ -1,5 +1,26 @@
 //! The fallback path: a listener here, a pod there, and a carrier in between.
+//!
+//! ```text
+//! browser -> listener -> session: balancer.pick(endpoints) -> carrier {direct | tunnel} -> pod
+//!                                      ^ index <- watch(EndpointSlice)      front: rules that lead the NodePort here
+//! ```
 
+pub mod balancer;
+pub mod carrier;
+pub mod endpoints;
+#[cfg(target_os = "linux")]
+pub mod front;
+pub mod holder;
+pub mod listener;
+pub mod refusal;
+pub mod relay;
+pub mod report;
+pub mod run;
+pub mod session;
 pub mod spec;
+#[cfg(target_os = "linux")]
+pub mod standby;
+pub mod stats;
+pub mod watch;
 
 pub use spec::{ForwardArgs, ForwardVerb, Front, Kind, Mode, Page, Pair, Spec};

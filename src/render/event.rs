@@ -1,4 +1,4 @@
-//! Everything a run of `fix` or `forward` has to say while it runs, as data; one line each on stderr.
+//! Everything a run of `fix` has to say while it runs, as data; one line each on stderr.
 
 use std::time::Duration;
 
@@ -119,42 +119,6 @@ pub enum Event {
     JournalCutOff {
         id: String,
     },
-
-    // Forwarding.
-    /// kubectl's own words: scripts wait for them.
-    Forwarding {
-        from: String,
-        to: String,
-    },
-    ForwardStarted {
-        id: String,
-        url: String,
-    },
-    ForwardRunning {
-        id: String,
-        url: String,
-    },
-    ForwardStopped {
-        id: String,
-    },
-    /// Anybody who reaches the address may connect.
-    Exposed {
-        address: String,
-    },
-    /// A tunnel enters the pod by its loopback.
-    EntersByLoopback,
-    NoEndpoints {
-        target: String,
-    },
-    EndpointsBack {
-        target: String,
-    },
-    Carrier {
-        name: &'static str,
-    },
-    ClusterGone {
-        id: String,
-    },
 }
 
 impl Event {
@@ -166,19 +130,13 @@ impl Event {
                 Severity::Warning => Level::Warning,
                 Severity::Info => Level::Info,
             },
-            Event::StepFailed { .. }
-            | Event::RevertFailed { .. }
-            | Event::Unreachable { .. }
-            | Event::ClusterGone { .. } => Level::Error,
+            Event::StepFailed { .. } | Event::RevertFailed { .. } | Event::Unreachable { .. } => Level::Error,
             Event::StepWithoutEffect { .. }
             | Event::Withheld { .. }
             | Event::ReachableHereOnly { .. }
             | Event::UndoMayBreak { .. }
             | Event::UndoRefused { .. }
-            | Event::JournalCutOff { .. }
-            | Event::Exposed { .. }
-            | Event::EntersByLoopback
-            | Event::NoEndpoints { .. } => Level::Warning,
+            | Event::JournalCutOff { .. } => Level::Warning,
             _ => Level::Info,
         }
     }
@@ -265,16 +223,6 @@ impl Event {
             Event::Undoing { id, steps } => Text::new("event.undoing").with("id", id).with("steps", steps),
             Event::UndoMayBreak { target } => Text::new("event.undo_may_break").with("target", target),
             Event::JournalCutOff { id } => Text::new("event.journal_cut_off").with("id", id),
-            Event::Forwarding { from, to } => Text::new("event.forwarding").with("from", from).with("to", to),
-            Event::ForwardStarted { id, url } => Text::new("event.forward_started").with("id", id).with("url", url),
-            Event::ForwardRunning { id, url } => Text::new("event.forward_running").with("id", id).with("url", url),
-            Event::ForwardStopped { id } => Text::new("event.forward_stopped").with("id", id),
-            Event::Exposed { address } => Text::new("event.exposed").with("address", address),
-            Event::EntersByLoopback => Text::new("event.enters_by_loopback"),
-            Event::NoEndpoints { target } => Text::new("event.no_endpoints").with("target", target),
-            Event::EndpointsBack { target } => Text::new("event.endpoints_back").with("target", target),
-            Event::Carrier { name } => Text::new("event.carrier").with("name", name),
-            Event::ClusterGone { id } => Text::new("event.cluster_gone").with("id", id),
             Event::Found { .. }
             | Event::StepStarted { .. }
             | Event::Undone { .. }

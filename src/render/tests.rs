@@ -346,16 +346,6 @@ fn events() -> Vec<Event> {
         Event::Undone { step: node_port() },
         Event::UndoRefused { step: node_port(), reason: Text::new("error.refused").with("message", "x") },
         Event::JournalCutOff { id: s("20261123-053000-a1") },
-        Event::Forwarding { from: s("127.0.0.1:30080"), to: s("9080") },
-        Event::ForwardStarted { id: s("bookinfo-productpage-30080-3f9c"), url: s(URL) },
-        Event::ForwardRunning { id: s("bookinfo-productpage-30080-3f9c"), url: s(URL) },
-        Event::ForwardStopped { id: s("bookinfo-productpage-30080-3f9c") },
-        Event::Exposed { address: s("0.0.0.0:30080") },
-        Event::EntersByLoopback,
-        Event::NoEndpoints { target: s(TARGET) },
-        Event::EndpointsBack { target: s(TARGET) },
-        Event::Carrier { name: "tunnel" },
-        Event::ClusterGone { id: s("bookinfo-productpage-30080-3f9c") },
     ]
 }
 
@@ -397,6 +387,47 @@ fn diagnoses() {
             all.iter().map(|(style, view)| text(|out| diagnosis::write(style, view, out))).collect();
         said.iter().for_each(|said| assert_narrow(said));
         insta::assert_snapshot!(format!("diagnoses_{}", locale.tag()), said.join("\n=====\n"));
+    }
+}
+
+/// Every fixture of the catalogue, planned with every grant.
+fn gallery(locale: Locale) -> Vec<(String, String)> {
+    let testdata = concat!(env!("CARGO_MANIFEST_DIR"), "/src/check/testdata");
+    let mut fixtures: Vec<_> = std::fs::read_dir(testdata).unwrap().map(|e| e.unwrap().path()).collect();
+    fixtures.retain(|path| path.extension().is_some_and(|e| e == "yaml"));
+    fixtures.sort();
+    let policy = crate::plan::Policy {
+        allow: [Allow::Node, Allow::Policy, Allow::System, Allow::Workload].into(),
+        fallback: true,
+        ..Default::default()
+    };
+    let show = |path: std::path::PathBuf| {
+        let snapshot: crate::model::Snapshot =
+            serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let facts = crate::facts::Facts::derive(&snapshot);
+        let report = crate::check::run(&facts);
+        let plan = crate::plan::plan(&facts, &report.findings, &policy);
+        let view = Diagnosis::of(&facts, &report, plan.clone());
+        let style = Style { wide: true, ..style(locale) };
+        let mut said = text(|out| diagnosis::write(&style, &view, out));
+        said.push_str(&text(|out| plan::write(&style, &plan, out)));
+        (path.file_stem().unwrap().to_string_lossy().into_owned(), said)
+    };
+    fixtures.into_iter().map(show).collect()
+}
+
+#[test]
+fn every_fixture_is_said_in_whole_sentences() {
+    for locale in [Locale::Ko, Locale::En] {
+        for (name, said) in gallery(locale) {
+            assert_narrow(&said);
+            for leftover in ["%{", "check.BA", "action.", "plan.withheld", "render."] {
+                assert!(!said.contains(leftover), "{name}: {leftover}\n{said}");
+            }
+            if locale == Locale::En {
+                assert!(!said.chars().any(|c| ('가'..='힣').contains(&c)), "{name}\n{said}");
+            }
+        }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::check::path::PathHop;
-use crate::check::{Report, Skipped};
+use crate::check::{PathHop, Report, Skipped, path};
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{Finding, Gap, Plan, Severity, Target};
 
@@ -38,15 +37,14 @@ pub struct TargetView {
 }
 
 impl Diagnosis {
-    /// Puts it together. `paths` stands in the order of the targets.
-    pub fn of(facts: &Facts<'_>, report: &Report, paths: Vec<Vec<PathHop>>, plan: Plan) -> Self {
-        let mut paths = paths.into_iter();
+    /// Puts it together.
+    pub fn of(facts: &Facts<'_>, report: &Report, plan: Plan) -> Self {
         let target = |t: &TargetFacts<'_>| TargetView {
             target: t.target.to_string(),
             url: url(t),
             port: t.reach.port,
             reachable: t.reach.answers,
-            path: paths.next().unwrap_or_default(),
+            path: path(facts, t, &report.findings),
         };
         Self {
             targets: facts.targets.iter().map(target).collect(),

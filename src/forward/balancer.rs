@@ -1,0 +1,213 @@
+//! Which endpoint the next connection goes to, and by which way.
+//!
+//! Pure: the clock and the dice are handed in. Power of two choices by live connections, among the best ways there are:
+//! direct before tunnel, what worked before what failed just now. A failed way is shunned for a while, never for good,
+//! and taken all the same where nothing else is left.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::endpoints::Endpoint;
+
+/// How bytes reach the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// To the pod's IP.
+    Direct,
+    /// Through the API server.
+    Tunnel,
+}
+
+/// One way to one endpoint.
+pub type Choice = (Endpoint, Way);
+
+/// First shunning after a failed dial, in milliseconds; doubled by each further one.
+const SHUN_FIRST: u64 = 1_000;
+/// Longest shunning, in milliseconds.
+const SHUN_LONGEST: u64 = 30_000;
+
+#[derive(Debug, Default, Clone)]
+struct Seat {
+    live: u64,
+    /// Failed dials in a row, and until when the way is shunned (milliseconds).
+    failures: BTreeMap<Way, (u32, u64)>,
+}
+
+/// What is known of each endpoint so far.
+#[derive(Debug, Default, Clone)]
+pub struct Balancer {
+    seats: BTreeMap<(IpAddr, u16), Seat>,
+}
+
+impl Balancer {
+    /// Picks among `set` × `ways` what was not tried yet for this connection. `dice` is any random number.
+    pub fn pick(&self, set: &[Endpoint], ways: &[Way], tried: &[Choice], now: u64, dice: u64) -> Option<Choice> {
+        let mut best: Vec<Choice> = Vec::new();
+        let mut best_rank = None;
+        for endpoint in set {
+            for &way in ways {
+                let choice = (endpoint.clone(), way);
+                if tried.contains(&choice) || (way == Way::Tunnel && endpoint.pod.is_none()) {
+                    continue;
+                }
+                let rank = (self.is_shunned(endpoint, way, now), way);
+                match best_rank {
+                    Some(known) if rank > known => continue,
+                    Some(known) if rank == known => {}
+                    _ => {
+                        best.clear();
+                        best_rank = Some(rank);
+                    }
+                }
+                best.push(choice);
+            }
+        }
+        let count = best.len() as u64;
+        if count == 0 {
+            return None;
+        }
+        let first = dice % count;
+        // The second is another one wherever there are two.
+        let second = (first + 1 + (dice / count) % (count - 1).max(1)) % count;
+        let live = |index: u64| self.live(&best[index as usize].0);
+        let index = if live(second) < live(first) { second } else { first };
+        best.into_iter().nth(index as usize)
+    }
+
+    /// Live connections of an endpoint.
+    pub fn live(&self, endpoint: &Endpoint) -> u64 {
+        self.seats.get(&key(endpoint)).map_or(0, |s| s.live)
+    }
+
+    /// A connection goes there now.
+    pub fn opened(&mut self, endpoint: &Endpoint) {
+        self.seats.entry(key(endpoint)).or_default().live += 1;
+    }
+
+    /// It ended, well or not.
+    pub fn closed(&mut self, endpoint: &Endpoint) {
+        if let Some(seat) = self.seats.get_mut(&key(endpoint)) {
+            seat.live = seat.live.saturating_sub(1);
+        }
+    }
+
+    /// That way could not be opened.
+    pub fn failed(&mut self, endpoint: &Endpoint, way: Way, now: u64) {
+        let entry = self.seats.entry(key(endpoint)).or_default().failures.entry(way).or_default();
+        let shun = SHUN_FIRST.saturating_mul(1 << entry.0.min(6)).min(SHUN_LONGEST);
+        *entry = (entry.0.saturating_add(1), now + shun);
+    }
+
+    /// That way carries bytes.
+    pub fn worked(&mut self, endpoint: &Endpoint, way: Way) {
+        if let Some(seat) = self.seats.get_mut(&key(endpoint)) {
+            seat.failures.remove(&way);
+        }
+    }
+
+    /// Forgets endpoints that are no longer there and have no connection left.
+    pub fn retain(&mut self, set: &[Endpoint]) {
+        self.seats.retain(|k, seat| seat.live > 0 || set.iter().any(|e| key(e) == *k));
+    }
+
+    fn is_shunned(&self, endpoint: &Endpoint, way: Way, now: u64) -> bool {
+        self.seats.get(&key(endpoint)).and_then(|s| s.failures.get(&way)).is_some_and(|(_, until)| *until > now)
+    }
+}
+
+fn key(endpoint: &Endpoint) -> (IpAddr, u16) {
+    (endpoint.ip, endpoint.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn endpoint(id: u8) -> Endpoint {
+        Endpoint { ip: IpAddr::from([10, 0, 0, id]), port: 80, pod: Some(format!("p{id}")), uid: None }
+    }
+
+    const BOTH: [Way; 2] = [Way::Direct, Way::Tunnel];
+
+    #[test]
+    fn a_pod_that_listens_on_loopback_only_is_reached_by_tunnel() {
+        let mut balancer = Balancer::default();
+        let set = [endpoint(1)];
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 0, 7), Some((endpoint(1), Way::Direct)));
+        balancer.failed(&set[0], Way::Direct, 0);
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 999, 7), Some((endpoint(1), Way::Tunnel)));
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 1_000, 7), Some((endpoint(1), Way::Direct)));
+        assert_eq!(balancer.pick(&set, &[Way::Direct], &[], 0, 7), Some((endpoint(1), Way::Direct)));
+    }
+
+    #[test]
+    fn another_pod_is_preferred_to_a_tunnel() {
+        let mut balancer = Balancer::default();
+        let set = [endpoint(1), endpoint(2)];
+        balancer.failed(&set[0], Way::Direct, 0);
+        for dice in 0..50 {
+            assert_eq!(balancer.pick(&set, &BOTH, &[], 5, dice), Some((endpoint(2), Way::Direct)));
+        }
+    }
+
+    #[test]
+    fn shunning_doubles_up_to_its_limit() {
+        let mut balancer = Balancer::default();
+        let set = [endpoint(1)];
+        for _ in 0..40 {
+            balancer.failed(&set[0], Way::Direct, 0);
+        }
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 29_999, 0).map(|c| c.1), Some(Way::Tunnel));
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 30_000, 0).map(|c| c.1), Some(Way::Direct));
+    }
+
+    #[test]
+    fn an_endpoint_without_pod_has_no_tunnel() {
+        let set = [Endpoint { pod: None, ..endpoint(1) }];
+        assert_eq!(Balancer::default().pick(&set, &[Way::Tunnel], &[], 0, 0), None);
+    }
+
+    proptest! {
+        /// Every choice is tried once before there is none left, whatever failed before.
+        #[test]
+        fn all_choices_come_up_once(
+            ids in proptest::collection::btree_set(0u8..8, 0..6),
+            failed in proptest::collection::vec((0u8..8, any::<bool>(), 0u64..60_000), 0..12),
+            now in 0u64..60_000,
+            mut dice: u64,
+        ) {
+            let set: Vec<Endpoint> = ids.iter().map(|i| endpoint(*i)).collect();
+            let mut balancer = Balancer::default();
+            for (id, direct, at) in failed {
+                balancer.failed(&endpoint(id), if direct { Way::Direct } else { Way::Tunnel }, at);
+            }
+            let mut tried = Vec::new();
+            while let Some(choice) = balancer.pick(&set, &BOTH, &tried, now, dice) {
+                prop_assert!(!tried.contains(&choice));
+                prop_assert!(set.contains(&choice.0));
+                tried.push(choice);
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            }
+            prop_assert_eq!(tried.len(), set.len() * 2);
+        }
+
+        /// Two choices keep the load even: nobody has far more than his share.
+        #[test]
+        fn the_load_stays_even(seed: u64) {
+            let set: Vec<Endpoint> = (0..4).map(endpoint).collect();
+            let mut balancer = Balancer::default();
+            let mut dice = seed;
+            for _ in 0..400 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let choice = balancer.pick(&set, &BOTH, &[], 0, dice >> 16);
+                prop_assert!(choice.is_some());
+                balancer.opened(&choice.map(|c| c.0).unwrap_or_else(|| endpoint(0)));
+            }
+            for endpoint in &set {
+                prop_assert!(balancer.live(endpoint).abs_diff(100) <= 20, "{:?}", balancer);
+            }
+        }
+    }
+}

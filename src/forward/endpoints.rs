@@ -1,0 +1,255 @@
+//! Which pods stand behind a port: an index fed by EndpointSlices (or pods), read as sets of usable endpoints.
+//!
+//! Pure. Ready endpoints are usable; where none is ready, those that still serve while they terminate (KEP-1669).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::model::PortRef;
+
+/// One pod's port that may be dialled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub ip: IpAddr,
+    pub port: u16,
+    /// The pod's name; none behind a Service without selector, which no tunnel can reach.
+    pub pod: Option<String>,
+    /// The pod's uid: a StatefulSet's new pod has the name of the old one.
+    pub uid: Option<String>,
+}
+
+/// One address with all its ports and its conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub ip: IpAddr,
+    pub pod: Option<String>,
+    pub uid: Option<String>,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    /// Port numbers by name; an unnamed port has the name "".
+    pub ports: Vec<(String, u16)>,
+}
+
+/// Members by the object that lists them.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    objects: BTreeMap<String, Vec<Member>>,
+}
+
+impl Index {
+    /// An object is new or changed.
+    pub fn apply(&mut self, name: &str, members: Vec<Member>) {
+        self.objects.insert(name.to_owned(), members);
+    }
+
+    /// An object is gone.
+    pub fn delete(&mut self, name: &str) {
+        self.objects.remove(name);
+    }
+
+    /// Everything anew, after a list.
+    pub fn reset(&mut self, objects: impl IntoIterator<Item = (String, Vec<Member>)>) {
+        self.objects = objects.into_iter().collect();
+    }
+
+    /// The usable endpoints of one port, each pod once (a dual-stack Service lists it in two slices; IPv4 is taken).
+    pub fn usable(&self, port: &PortRef) -> Vec<Endpoint> {
+        let ready = self.select(port, |m| m.ready && !m.terminating);
+        if ready.is_empty() { self.select(port, |m| m.serving) } else { ready }
+    }
+
+    fn select(&self, port: &PortRef, wanted: impl Fn(&Member) -> bool) -> Vec<Endpoint> {
+        let mut found: BTreeSet<Endpoint> = BTreeSet::new();
+        for member in self.objects.values().flatten().filter(|m| wanted(m)) {
+            if let Some(number) = member.port(port) {
+                found.insert(Endpoint {
+                    ip: member.ip,
+                    port: number,
+                    pod: member.pod.clone(),
+                    uid: member.uid.clone(),
+                });
+            }
+        }
+        let mut uids = BTreeSet::new();
+        // IpAddr orders IPv4 before IPv6.
+        found.into_iter().filter(|e| e.uid.as_ref().is_none_or(|uid| uids.insert(uid.clone()))).collect()
+    }
+}
+
+impl Member {
+    fn port(&self, wanted: &PortRef) -> Option<u16> {
+        match wanted {
+            PortRef::Number(number) => Some(*number),
+            PortRef::Name(name) => self.ports.iter().find(|(n, _)| n == name).map(|(_, number)| *number),
+        }
+    }
+}
+
+/// The members of one slice. A missing condition reads as the API defines it: ready and serving true, terminating false.
+pub fn of_slice(slice: &EndpointSlice) -> Vec<Member> {
+    let ports: Vec<(String, u16)> = slice
+        .ports
+        .iter()
+        .flatten()
+        .filter(|p| p.protocol.as_deref().unwrap_or("TCP") == "TCP")
+        .filter_map(|p| Some((p.name.clone().unwrap_or_default(), u16::try_from(p.port?).ok()?)))
+        .collect();
+    let mut members = Vec::new();
+    for endpoint in &slice.endpoints {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        let ready = conditions.ready.unwrap_or(true);
+        let pod = endpoint.target_ref.as_ref().filter(|r| r.kind.as_deref() == Some("Pod"));
+        // All addresses of one endpoint are the same backend; only the first is used, as kube-proxy does.
+        let Some(ip) = endpoint.addresses.first().and_then(|a| a.parse().ok()) else { continue };
+        members.push(Member {
+            ip,
+            pod: pod.and_then(|r| r.name.clone()),
+            uid: pod.and_then(|r| r.uid.clone()),
+            ready,
+            serving: conditions.serving.unwrap_or(ready),
+            terminating: conditions.terminating.unwrap_or(false),
+            ports: ports.clone(),
+        });
+    }
+    members
+}
+
+/// A pod as its own only member; none without an IP or after its end.
+pub fn of_pod(pod: &Pod) -> Vec<Member> {
+    let status = pod.status.clone().unwrap_or_default();
+    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let Some(ip) = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()).filter(|_| !over) else {
+        return Vec::new();
+    };
+    let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    let ports = containers.flat_map(|c| c.ports.iter().flatten());
+    vec![Member {
+        ip,
+        pod: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        ready,
+        serving: ready,
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        ports: ports
+            .filter_map(|p| Some((p.name.clone().unwrap_or_default(), u16::try_from(p.container_port).ok()?)))
+            .collect(),
+    }]
+}
+
+/// How a Service's port is called in its slices: by the name of the Service port that has this number or name.
+pub fn slice_port(service: &Service, wanted: &PortRef) -> Option<PortRef> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    let found = ports.iter().find(|p| match wanted {
+        PortRef::Number(number) => p.port == i32::from(*number),
+        PortRef::Name(name) => p.name.as_deref() == Some(name),
+    })?;
+    Some(PortRef::Name(found.name.clone().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn slice(endpoints: serde_json::Value, port: u16) -> EndpointSlice {
+        serde_json::from_value(json!({
+            "metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": endpoints,
+            "ports": [{"name": "http", "port": port, "protocol": "TCP"}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+        }))
+        .unwrap()
+    }
+
+    fn one(ip: &str, pod: &str, conditions: serde_json::Value) -> serde_json::Value {
+        json!({"addresses": [ip], "conditions": conditions, "targetRef": {"kind": "Pod", "name": pod, "uid": pod}})
+    }
+
+    fn pods(index: &Index, port: &PortRef) -> Vec<String> {
+        index.usable(port).into_iter().filter_map(|e| e.pod).collect()
+    }
+
+    #[test]
+    fn a_terminating_pod_is_left_when_another_is_ready_and_kept_when_none_is() {
+        let http = PortRef::Name("http".into());
+        let old = one("10.0.0.1", "old", json!({"ready": false, "serving": true, "terminating": true}));
+        let new = one("10.0.0.2", "new", json!({"ready": true}));
+        let mut index = Index::default();
+        index.apply("s", of_slice(&slice(json!([old, new]), 9080)));
+        assert_eq!(pods(&index, &http), ["new"]);
+        index.apply("s", of_slice(&slice(json!([old]), 9080)));
+        assert_eq!(pods(&index, &http), ["old"]);
+        index.delete("s");
+        assert!(index.usable(&http).is_empty());
+    }
+
+    #[test]
+    fn the_port_comes_from_the_slice_and_udp_is_none() {
+        let mut index = Index::default();
+        index.apply("a", of_slice(&slice(json!([one("10.0.0.1", "a", json!({}))]), 9080)));
+        index.apply("b", of_slice(&slice(json!([one("10.0.0.2", "b", json!({}))]), 9081)));
+        let ports: Vec<u16> = index.usable(&PortRef::Name("http".into())).iter().map(|e| e.port).collect();
+        assert_eq!(ports, [9080, 9081]);
+        assert!(index.usable(&PortRef::Name("dns".into())).is_empty());
+    }
+
+    #[test]
+    fn a_dual_stack_pod_is_one_endpoint() {
+        let mut index = Index::default();
+        index.apply("4", of_slice(&slice(json!([one("10.0.0.1", "a", json!({}))]), 80)));
+        index.apply("6", of_slice(&slice(json!([one("fd00::1", "a", json!({}))]), 80)));
+        let found = index.usable(&PortRef::Name("http".into()));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].ip.is_ipv4());
+    }
+
+    #[test]
+    fn a_service_port_is_found_by_number_and_by_name() {
+        let service: Service = serde_json::from_value(json!({
+            "spec": {"ports": [{"name": "http", "port": 9080, "targetPort": 1}, {"port": 80}]}
+        }))
+        .unwrap();
+        let name = |n: &str| Some(PortRef::Name(n.into()));
+        assert_eq!(slice_port(&service, &PortRef::Number(9080)), name("http"));
+        assert_eq!(slice_port(&service, &PortRef::Name("http".into())), name("http"));
+        assert_eq!(slice_port(&service, &PortRef::Number(80)), name(""));
+        assert_eq!(slice_port(&service, &PortRef::Number(1)), None);
+    }
+
+    prop_compose! {
+        fn member()(id in 0u8..6, ready: bool, serving: bool, terminating: bool, port in 1u16..4) -> Member {
+            Member {
+                ip: IpAddr::from([10, 0, 0, id]),
+                pod: Some(format!("p{id}")),
+                uid: Some(format!("u{id}")),
+                ready, serving, terminating,
+                ports: vec![("http".into(), port)],
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever the slices say: nothing but ready ones while one is ready, no pod twice, no unusable one ever.
+        #[test]
+        fn only_usable_endpoints_come_out(members in proptest::collection::vec(member(), 0..8)) {
+            let mut index = Index::default();
+            index.reset(members.iter().enumerate().map(|(i, m)| (i.to_string(), vec![m.clone()])));
+            let found = index.usable(&PortRef::Name("http".into()));
+            let any_ready = members.iter().any(|m| m.ready && !m.terminating);
+            prop_assert_eq!(found.is_empty(), !any_ready && !members.iter().any(|m| m.serving));
+            for endpoint in &found {
+                let source = |m: &&Member| m.ip == endpoint.ip && m.ports[0].1 == endpoint.port;
+                prop_assert!(members.iter().filter(source).any(|m| {
+                    if any_ready { m.ready && !m.terminating } else { m.serving }
+                }));
+            }
+            let uids: BTreeSet<_> = found.iter().map(|e| &e.uid).collect();
+            prop_assert_eq!(uids.len(), found.len());
+        }
+    }
+}

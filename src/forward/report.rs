@@ -1,0 +1,90 @@
+//! What a forward says of itself, as plain data.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::balancer::Way;
+use super::spec::{Front, Mode};
+use super::watch::Over;
+use crate::model::ObjectRef;
+use crate::supervise::state::Position;
+
+/// How it fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// A pod is there.
+    Ready,
+    /// No pod is ready: connections wait.
+    Parking,
+    /// It stops, and lets open connections end.
+    Draining,
+    /// It was stopped.
+    Stopped,
+    /// The target or the cluster is gone; `over` says which.
+    Over,
+    /// Its process is no more and never said why.
+    Died,
+}
+
+impl Phase {
+    /// Whether the process serves connections.
+    pub fn is_live(self) -> bool {
+        matches!(self, Phase::Ready | Phase::Parking | Phase::Draining)
+    }
+}
+
+/// The newest failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    pub at: Timestamp,
+    pub message: String,
+}
+
+/// One moment of a forward.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub id: String,
+    /// `namespace/name`.
+    pub target: String,
+    pub object: ObjectRef,
+    /// What a browser opens.
+    pub urls: Vec<String>,
+    pub listen: Vec<SocketAddr>,
+    pub mode: Mode,
+    /// The carrier of the newest connection; none before the first.
+    pub carrier: Option<Way>,
+    pub front: Front,
+    /// Where its rules stand; none without rules.
+    pub position: Option<Position>,
+    pub position_since: Option<Timestamp>,
+    pub phase: Phase,
+    pub phase_since: Timestamp,
+    /// Why it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
+    /// Names of the pods that take new connections.
+    pub pods: Vec<String>,
+    pub started_at: Timestamp,
+    pub live: u64,
+    pub total: u64,
+    pub parked: u64,
+    pub failed: u64,
+    pub retried: u64,
+    pub refused: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub direct: u64,
+    pub tunnel: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
+    /// Since when the API server is away, with its last words; the last known pods are used meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_lost: Option<Failure>,
+    /// uid of namespace kube-system.
+    pub cluster: String,
+}

@@ -1,0 +1,320 @@
+//! One forward as a whole: opened, run until it is stopped or its target is gone, drained.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch as feed;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::balancer::Way;
+use super::carrier::{Carriers, tunnel::Tunnel};
+use super::listener::{self, Listeners, bind};
+use super::report::{Failure, Phase, Report};
+use super::session::Shared;
+use super::spec::{Front, LOCALHOST, Mode, Spec};
+use super::stats::lock;
+use super::watch::{self, Feeds, Over, Watch};
+use crate::supervise::state::Position;
+
+/// Open connections get so long to end when the forward stops.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// The front takes its place within this time at the start, or the forward begins without.
+#[cfg(target_os = "linux")]
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Why a forward cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Watch(#[from] watch::Error),
+    #[error(transparent)]
+    Listen(#[from] listener::Error),
+    #[error("this version has no kernel carrier")]
+    NoKernelCarrier,
+}
+
+/// An open forward: its sockets are bound and its endpoints known, but nobody is served yet.
+pub struct Forward {
+    listeners: Listeners,
+    watch: Watch,
+    view: View,
+    #[cfg(target_os = "linux")]
+    ways: Vec<super::front::Way>,
+}
+
+/// What can be seen of a forward while it runs.
+#[derive(Clone)]
+pub struct View(Arc<Inside>);
+
+struct Inside {
+    id: String,
+    spec: Spec,
+    listen: Vec<SocketAddr>,
+    urls: Vec<String>,
+    started_at: Timestamp,
+    shared: Arc<Shared>,
+    feeds: Feeds,
+    /// None until the first probe decided.
+    position: feed::Sender<Option<Position>>,
+    /// Whether the rules stand where `position` says.
+    settled: feed::Sender<bool>,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    phase: Phase,
+    phase_since: Timestamp,
+    position: Option<Position>,
+    position_since: Option<Timestamp>,
+    over: Option<Over>,
+}
+
+impl Forward {
+    /// Binds, and looks at the cluster once.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing stays bound.
+    pub async fn open(mut spec: Spec) -> Result<Self, Error> {
+        let ways = match spec.mode {
+            Mode::Auto => vec![Way::Direct, Way::Tunnel],
+            Mode::Direct => vec![Way::Direct],
+            Mode::Tunnel => vec![Way::Tunnel],
+            Mode::Kernel => return Err(Error::NoKernelCarrier),
+        };
+        // An id made before the cluster was known stays: the record lies under it.
+        let id = spec.id();
+        #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only rules need private sockets"))]
+        let mut listeners = bind(&spec).await?;
+        let (watch, feeds) = watch::open(&mut spec).await?;
+        #[cfg(target_os = "linux")]
+        let front_ways = private_ways(&spec, &mut listeners).await?;
+        let tunnel = Tunnel { client: feeds.client.clone(), namespace: spec.namespace.clone() };
+        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), Carriers { tunnel: Some(tunnel) }, ways));
+        let now = Timestamp::now();
+        let inside = Inside {
+            id,
+            urls: urls(&spec, &listeners.bound),
+            listen: listeners.bound.iter().flatten().copied().collect(),
+            spec,
+            started_at: now,
+            shared,
+            feeds,
+            position: feed::channel(None).0,
+            settled: feed::channel(false).0,
+            seen: Mutex::new(Seen {
+                phase: Phase::Parking,
+                phase_since: now,
+                position: None,
+                position_since: None,
+                over: None,
+            }),
+        };
+        Ok(Self {
+            listeners,
+            watch,
+            view: View(Arc::new(inside)),
+            #[cfg(target_os = "linux")]
+            ways: front_ways,
+        })
+    }
+
+    /// What can be seen of it.
+    pub fn view(&self) -> View {
+        self.view.clone()
+    }
+
+    /// Serves until `stop`, or until the target or the cluster is gone; then drains. `stop` a second time, as
+    /// `hurry`, breaks off what is still open.
+    pub async fn run(self, stop: &CancellationToken, hurry: &CancellationToken) -> Option<Over> {
+        let inside = self.view.0.clone();
+        let (sessions, closing, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        self.listeners.accept(&inside.shared, &sessions, &closing, &abort);
+        #[cfg(target_os = "linux")]
+        let mut front = super::front::Front::new(&inside.id, self.ways);
+        let over = {
+            #[cfg(target_os = "linux")]
+            let rules = keep_front(&mut front, &inside);
+            #[cfg(not(target_os = "linux"))]
+            let rules = std::future::pending::<()>();
+            let forget = forget_gone_pods(&inside);
+            tokio::select! {
+                over = self.watch.run() => Some(over),
+                () = stop.cancelled() => None,
+                () = rules => None,
+                () = forget => None,
+            }
+        };
+        tracing::info!(event = "closing", over = ?over);
+        {
+            let mut seen = lock(&inside.seen);
+            seen.over.clone_from(&over);
+            seen.phase = Phase::Draining;
+            seen.phase_since = Timestamp::now();
+        }
+        #[cfg(target_os = "linux")]
+        if let Err(error) = front.remove().await {
+            tracing::error!(event = "rules-left", error = %error);
+        }
+        closing.cancel();
+        sessions.close();
+        tokio::select! {
+            ended = tokio::time::timeout(DRAIN, sessions.wait()) => drop(ended),
+            () = hurry.cancelled() => {}
+        }
+        abort.cancel();
+        sessions.wait().await;
+        let mut seen = lock(&inside.seen);
+        seen.phase = if over.is_some() { Phase::Over } else { Phase::Stopped };
+        seen.phase_since = Timestamp::now();
+        over
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn private_ways(spec: &Spec, listeners: &mut Listeners) -> Result<Vec<super::front::Way>, Error> {
+    let mut ways = Vec::new();
+    if spec.front == Front::Never || !crate::statedir::is_root() {
+        return Ok(ways);
+    }
+    for (pair, bound) in listeners.bound.clone().into_iter().enumerate() {
+        for public in bound {
+            let SocketAddr::V4(public) = public else { continue };
+            if public.ip().is_loopback() || public.ip().is_unspecified() {
+                continue;
+            }
+            if let SocketAddr::V4(private) = listeners.private(pair, IpAddr::V4(*public.ip())).await? {
+                ways.push(super::front::Way { public, private });
+            }
+        }
+    }
+    Ok(ways)
+}
+
+/// Probes and leases, where there is a port to be in front of. Never ends by itself.
+#[cfg(target_os = "linux")]
+async fn keep_front(front: &mut super::front::Front, inside: &Inside) {
+    use super::standby::{keep_leases, watch_node_port};
+    let Some(node_port): Option<SocketAddrV4> = front.first() else {
+        inside.settled.send_replace(true);
+        return std::future::pending().await;
+    };
+    let probing = watch_node_port(
+        inside.spec.front,
+        node_port,
+        &inside.spec.page,
+        inside.feeds.endpoints.clone(),
+        &inside.position,
+        &inside.shared,
+    );
+    let leasing = keep_leases(front, inside.position.subscribe(), &inside.settled, &inside.shared);
+    tokio::join!(probing, leasing);
+}
+
+/// Keeps the balancer's books as short as the list of pods. Never ends by itself.
+async fn forget_gone_pods(inside: &Inside) {
+    let mut endpoints = inside.feeds.endpoints.clone();
+    while endpoints.changed().await.is_ok() {
+        let all: Vec<_> = endpoints.borrow_and_update().all().cloned().collect();
+        lock(&inside.shared.balancer).retain(&all);
+    }
+    std::future::pending().await
+}
+
+fn urls(spec: &Spec, bound: &[Vec<SocketAddr>]) -> Vec<String> {
+    let mut urls = Vec::new();
+    for sockets in bound {
+        for socket in sockets {
+            let host = match socket.ip() {
+                ip if LOCALHOST.contains(&ip) && spec.addresses == LOCALHOST => "localhost".to_owned(),
+                ip if ip.is_unspecified() => "localhost".to_owned(),
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            let url = format!("http://{host}:{}{}", socket.port(), spec.page.path);
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+    }
+    urls
+}
+
+impl View {
+    /// What a browser opens.
+    pub fn urls(&self) -> &[String] {
+        &self.0.urls
+    }
+
+    /// Waits until the rules stand where they belong, at most a few seconds.
+    pub async fn settled(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            let mut settled = self.0.settled.subscribe();
+            let done = settled.wait_for(|s| *s);
+            if tokio::time::timeout(SETTLE, done).await.is_err() {
+                tracing::warn!(event = "unsettled");
+            }
+        }
+    }
+
+    /// This moment.
+    pub fn report(&self) -> Report {
+        let inside = &*self.0;
+        let stats = &inside.shared.stats;
+        let pods: Vec<String> = {
+            let endpoints = inside.feeds.endpoints.borrow();
+            endpoints.all().map(|e| e.pod.clone().unwrap_or_else(|| e.ip.to_string())).collect()
+        };
+        let now = Timestamp::now();
+        let mut seen = lock(&inside.seen);
+        let phase = if pods.is_empty() { Phase::Parking } else { Phase::Ready };
+        if matches!(seen.phase, Phase::Ready | Phase::Parking) && seen.phase != phase {
+            seen.phase = phase;
+            seen.phase_since = now;
+        }
+        let position = *inside.position.borrow();
+        if seen.position != position {
+            seen.position = position;
+            seen.position_since = Some(now);
+        }
+        Report {
+            id: inside.id.clone(),
+            target: inside.spec.target(),
+            object: inside.spec.object(),
+            urls: inside.urls.clone(),
+            listen: inside.listen.clone(),
+            mode: inside.spec.mode,
+            carrier: stats.last_way(),
+            front: inside.spec.front,
+            position,
+            position_since: seen.position_since,
+            phase: seen.phase,
+            phase_since: seen.phase_since,
+            over: seen.over.clone(),
+            pods,
+            started_at: inside.started_at,
+            live: stats.live.load(Relaxed),
+            total: stats.total.load(Relaxed),
+            parked: stats.parked.load(Relaxed),
+            failed: stats.failed.load(Relaxed),
+            retried: stats.retried.load(Relaxed),
+            refused: stats.refused.load(Relaxed),
+            bytes_sent: stats.sent.load(Relaxed),
+            bytes_received: stats.received.load(Relaxed),
+            direct: stats.count(Way::Direct),
+            tunnel: stats.count(Way::Tunnel),
+            last_failure: stats.last_failure().map(|(at, message)| Failure { at, message }),
+            api_lost: inside
+                .feeds
+                .loss
+                .borrow()
+                .as_ref()
+                .map(|l| Failure { at: l.since, message: l.message.clone() }),
+            cluster: inside.spec.cluster.clone(),
+        }
+    }
+}
