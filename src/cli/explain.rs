@@ -1,6 +1,7 @@
 //! `kubectl bookaccess explain BAxxxx`: the catalogue entry, offline.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use super::args::Globals;
 use super::output;
@@ -15,34 +16,31 @@ use crate::model::{Code, Text};
 /// # Errors
 /// An unknown code.
 pub fn run(globals: &Globals, code: Option<Code>) -> Result<Exit, ExpectedError> {
+    if let Some(code) = code
+        && find(code).is_none()
+    {
+        return Err(unknown(code));
+    }
     let text = explain(code, globals.locale);
-    output::result(|out| {
-        use std::io::Write;
-        out.write_all(text.as_bytes())
-    })?;
-    Ok(if code.is_some_and(|code| find(code).is_none()) { Exit::Usage } else { Exit::Ok })
+    output::result(|out| out.write_all(text.as_bytes()))?;
+    Ok(Exit::Ok)
 }
 
-/// The entry of one code, or all codes with their titles. A code that is not in the catalogue gives one sentence and
-/// the nearest codes there are.
+/// The entry of one code, or all codes with their titles.
 pub fn explain(code: Option<Code>, locale: Locale) -> String {
-    let Some(code) = code else {
-        let mut list = String::new();
-        for check in CATALOGUE {
-            // Writing to a String cannot fail.
-            let _ = writeln!(list, "{}  {}", check.code, part(check, "title", locale));
-        }
-        return list;
-    };
-    match find(code) {
+    match code.and_then(find) {
         Some(check) => entry(check, locale),
-        None => {
-            let near = CATALOGUE.iter().filter(|c| c.code.0 / 100 == code.0 / 100 || c.code.0 / 1000 == code.0 / 1000);
-            let near: Vec<String> = near.map(|c| c.code.to_string()).collect();
-            let near = if near.is_empty() { "BA1001".to_owned() } else { near.join(", ") };
-            format!("{}\n", say(locale, &Text::new("explain.unknown").with("code", code).with("near", near)))
-        }
+        None => CATALOGUE.iter().map(|c| format!("{}  {}\n", c.code, part(c, "title", locale))).collect(),
     }
+}
+
+/// A code that is not in the catalogue: the nearest there are.
+fn unknown(code: Code) -> ExpectedError {
+    let near = CATALOGUE.iter().filter(|c| c.code.0 / 100 == code.0 / 100 || c.code.0 / 1000 == code.0 / 1000);
+    let near: Vec<String> = near.map(|c| c.code.to_string()).collect();
+    let near = if near.is_empty() { "BA1001".to_owned() } else { near.join(", ") };
+    ExpectedError::new(Exit::Usage, Text::new("explain.unknown").with("code", code).with("near", near))
+        .hint(Text::new("error.hint.codes"))
 }
 
 fn entry(check: &Check, locale: Locale) -> String {
@@ -88,6 +86,6 @@ mod tests {
 
     #[test]
     fn an_unknown_code_leads_to_those_there_are() {
-        assert!(explain(Some(Code(3099)), Locale::En).contains("BA3002"));
+        assert!(say(Locale::En, &unknown(Code(3099)).text).contains("BA3002"));
     }
 }

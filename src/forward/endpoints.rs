@@ -244,9 +244,9 @@ mod tests {
             prop_assert_eq!(found.is_empty(), !any_ready && !members.iter().any(|m| m.serving));
             for endpoint in &found {
                 let source = |m: &&Member| m.ip == endpoint.ip && m.ports[0].1 == endpoint.port;
-                prop_assert!(members.iter().filter(source).any(|m| {
-                    if any_ready { m.ready && !m.terminating } else { m.serving }
-                }));
+                let usable = |m: &Member| if any_ready { m.ready && !m.terminating } else { m.serving };
+                let found = members.iter().filter(source).any(usable);
+                prop_assert!(found, "an unusable endpoint came out");
             }
             let uids: BTreeSet<_> = found.iter().map(|e| &e.uid).collect();
             prop_assert_eq!(uids.len(), found.len());

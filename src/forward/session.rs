@@ -212,3 +212,6 @@ async fn park(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
