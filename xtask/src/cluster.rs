@@ -245,8 +245,13 @@ fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:/usr/local/bin:{path}", descriptor.bin));
     if args.command.is_empty() {
-        let shell = format!("[{} \\u@{} \\w]\\$ ", args.name, args.member);
-        command.args(["env", &format!("PS1={shell}"), "bash", "--norc"]);
+        let prompt = format!("PS1=[{} \\u@{} \\w]\\$ ", args.name, args.member);
+        command.args(["env", &prompt]);
+        if descriptor.is_control_plane(&args.member) {
+            // As the operator of a kubeadm cluster has it; commands behind -- get a bare environment.
+            command.arg("KUBECONFIG=/etc/kubernetes/admin.conf");
+        }
+        command.args(["bash", "--norc"]);
     } else {
         command.args(&args.command);
     }
