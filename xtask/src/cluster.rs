@@ -157,15 +157,27 @@ fn down(args: &DownArgs) -> Result<()> {
     if names.is_empty() {
         println!("no cluster is left");
     }
+    let mut failed = Vec::new();
     for name in names {
-        let _lock = native::lock(&name)?;
-        if !args.all && !teardown::names().contains(&name) {
-            println!("there is no cluster {name}");
-            continue;
+        if let Err(error) = down_one(&name, args) {
+            failed.push(format!("{name}: {error:#}"));
         }
-        teardown::down(&name, args.keep_client)?;
-        println!("cluster {name} is gone{}", if args.keep_client { ", its client stays" } else { "" });
     }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}
+
+fn down_one(name: &str, args: &DownArgs) -> Result<()> {
+    if !teardown::names().iter().any(|n| n == name) {
+        println!("there is no cluster {name}");
+        return Ok(());
+    }
+    let _lock = native::lock(name)?;
+    teardown::down(name, args.keep_client)?;
+    let client = if args.keep_client { ", its client stays" } else { "" };
+    println!("cluster {name} is gone{client}");
     Ok(())
 }
 
