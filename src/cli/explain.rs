@@ -1,6 +1,7 @@
 //! `kubectl bookaccess explain BAxxxx`: the catalogue entry, offline.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use super::args::Globals;
 use super::output;
@@ -13,14 +14,14 @@ use crate::model::{Code, Text};
 /// Prints one entry, or the list of codes.
 ///
 /// # Errors
-/// An unknown code.
+/// An unknown code; stdout that cannot be written.
 pub fn run(globals: &Globals, code: Option<Code>) -> Result<Exit, ExpectedError> {
+    if let Some(code) = code.filter(|c| find(*c).is_none()) {
+        return Err(ExpectedError::new(Exit::Usage, unknown(code)));
+    }
     let text = explain(code, globals.locale);
-    output::result(|out| {
-        use std::io::Write;
-        out.write_all(text.as_bytes())
-    })?;
-    Ok(if code.is_some_and(|code| find(code).is_none()) { Exit::Usage } else { Exit::Ok })
+    output::result(|out| out.write_all(text.as_bytes()))?;
+    Ok(Exit::Ok)
 }
 
 /// The entry of one code, or all codes with their titles. A code that is not in the catalogue gives one sentence and
@@ -36,13 +37,15 @@ pub fn explain(code: Option<Code>, locale: Locale) -> String {
     };
     match find(code) {
         Some(check) => entry(check, locale),
-        None => {
-            let near = CATALOGUE.iter().filter(|c| c.code.0 / 100 == code.0 / 100 || c.code.0 / 1000 == code.0 / 1000);
-            let near: Vec<String> = near.map(|c| c.code.to_string()).collect();
-            let near = if near.is_empty() { "BA1001".to_owned() } else { near.join(", ") };
-            format!("{}\n", say(locale, &Text::new("explain.unknown").with("code", code).with("near", near)))
-        }
+        None => say(locale, &unknown(code)) + "\n",
     }
+}
+
+fn unknown(code: Code) -> Text {
+    let family = CATALOGUE.iter().filter(|c| c.code.0 / 1000 == code.0 / 1000).map(|c| c.code.to_string());
+    let family: Vec<String> = family.collect();
+    let near = if family.is_empty() { "BA1001".to_owned() } else { family.join(", ") };
+    Text::new("explain.unknown").with("code", code).with("near", near)
 }
 
 fn entry(check: &Check, locale: Locale) -> String {
