@@ -114,7 +114,8 @@ impl Inner {
             ("GET", None) if self.is_list(path) => {
                 let under = format!("{path}/");
                 let all = path.strip_prefix("/api/v1/").filter(|p| !p.contains('/'));
-                let listed = |key: &str| key.starts_with(&under) || all.is_some_and(|a| key.contains(&format!("/{a}/")));
+                let listed =
+                    |key: &str| key.starts_with(&under) || all.is_some_and(|a| key.contains(&format!("/{a}/")));
                 let items: Vec<&Value> = self.objects.iter().filter(|(k, _)| listed(k)).map(|(_, v)| v).collect();
                 (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
             }

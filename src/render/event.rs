@@ -94,6 +94,10 @@ pub enum Event {
     Standby {
         id: String,
     },
+    /// The page answers on this node; whether it does from outside, only the cloud's firewall knows.
+    AnswersHere {
+        port: u16,
+    },
     /// How to take this run back.
     UndoWith {
         id: String,
@@ -163,6 +167,7 @@ impl Event {
         match self {
             Event::RevertFailed { step, .. } | Event::UndoRefused { step, .. } => Some(step.undo.clone()),
             Event::Standby { id } => Some(format!("kubectl bookaccess forward stop {id}")),
+            Event::AnswersHere { port } => Text::new("ui.here_answers").with("port", port),
             Event::UndoWith { id } => Some(format!("kubectl bookaccess fix --undo {id}")),
             _ => None,
         }
