@@ -31,8 +31,7 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
     // What fix would do with everything granted: each remedy with its command and its inverse.
     let policy = Policy { fallback: true, ..Policy::default() };
     let plan = plan::plan(&facts, &report.findings, &policy);
-    let paths = facts.targets.iter().map(|t| check::path(&facts, t, &report.findings)).collect();
-    let view = render::Diagnosis::of(&facts, &report, paths, plan);
+    let view = render::Diagnosis::of(&facts, &report, plan);
     let exit = if fix::is_broken(&facts, &report) { Exit::Problem } else { Exit::Ok };
     let style = Style {
         locale: globals.locale,

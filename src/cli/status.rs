@@ -110,6 +110,10 @@ fn on_host_port(target: &TargetFacts<'_>) -> bool {
     let (Some(service), Some(port)) = (&target.service, target.reach.port) else { return false };
     service.live_pods().filter_map(|pod| pod.spec.as_ref()).any(|spec| {
         spec.node_name.as_deref() == target.reach.node
-            && spec.containers.iter().flat_map(|c| c.ports.iter().flatten()).any(|p| p.host_port == Some(i32::from(port)))
+            && spec
+                .containers
+                .iter()
+                .flat_map(|c| c.ports.iter().flatten())
+                .any(|p| p.host_port == Some(i32::from(port)))
     })
 }

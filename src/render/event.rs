@@ -167,7 +167,6 @@ impl Event {
         match self {
             Event::RevertFailed { step, .. } | Event::UndoRefused { step, .. } => Some(step.undo.clone()),
             Event::Standby { id } => Some(format!("kubectl bookaccess forward stop {id}")),
-            Event::AnswersHere { port } => Text::new("ui.here_answers").with("port", port),
             Event::UndoWith { id } => Some(format!("kubectl bookaccess fix --undo {id}")),
             _ => None,
         }
@@ -224,6 +223,7 @@ impl Event {
             }
             Event::Unreachable { target } => Text::new("event.unreachable").with("target", target),
             Event::Standby { .. } => Text::new("event.standby"),
+            Event::AnswersHere { port } => Text::new("ui.here_answers").with("port", port),
             Event::UndoWith { .. } => Text::new("event.undo_with"),
             Event::Undoing { id, steps } => Text::new("event.undoing").with("id", id).with("steps", steps),
             Event::UndoMayBreak { target } => Text::new("event.undo_may_break").with("target", target),

@@ -123,7 +123,12 @@ pub async fn carries(at: SocketAddr, target: &Target) -> bool {
     let (path, marker) = (target.path.clone(), target.marker.clone());
     let asked = tokio::task::spawn_blocking(move || {
         let host = at.to_string();
-        dial(at.ip(), at.port(), &Ask { host: &host, path: Some(&path), marker: marker.as_deref() }, Duration::from_secs(5))
+        dial(
+            at.ip(),
+            at.port(),
+            &Ask { host: &host, path: Some(&path), marker: marker.as_deref() },
+            Duration::from_secs(5),
+        )
     });
     asked.await.is_ok_and(|(outcome, _)| outcome.is_right())
 }

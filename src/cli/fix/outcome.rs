@@ -72,8 +72,7 @@ pub async fn of(
             None => Access::None,
         }
     };
-    let fixed =
-        FixedTarget { target: target.target.to_string(), url, access, standby: standing.map(|s| s.report.id) };
+    let fixed = FixedTarget { target: target.target.to_string(), url, access, standby: standing.map(|s| s.report.id) };
     Ended { fixed, port: target.reach.port, counts: counts(target, report) }
 }
 

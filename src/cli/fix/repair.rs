@@ -215,11 +215,16 @@ impl Run<'_> {
                 let reverted = self.fix.revert(seq).await;
                 let outcome = match &reverted {
                     Ok(()) => {
-                        self.progress.say(&Event::Reverted { step: step.clone() });
+                        self.progress.say(&Event::Reverted { number, of });
                         StepOutcome::Reverted
                     }
                     Err(error) => {
-                        self.progress.say(&Event::RevertFailed { step: step.clone(), reason: error.text() });
+                        self.progress.say(&Event::RevertFailed {
+                            number,
+                            of,
+                            step: step.clone(),
+                            reason: error.text(),
+                        });
                         StepOutcome::RevertFailed
                     }
                 };

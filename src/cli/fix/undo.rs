@@ -36,6 +36,9 @@ pub async fn run(globals: &Globals, args: &FixArgs, id: Option<&str>) -> Result<
         }
         Err(error) => return Err(failed(error)),
     };
+    if fix.past.torn > 0 {
+        progress.say(&Event::JournalCutOff { id: fix.past.id.clone() });
+    }
     let targets: std::collections::BTreeSet<String> = fix.steps().map(|s| s.target.clone()).collect();
     progress.say(&Event::Undoing { id: fix.past.id.clone(), steps: fix.steps().count() });
     targets.into_iter().for_each(|target| progress.say(&Event::UndoMayBreak { target }));
@@ -51,7 +54,7 @@ pub async fn run(globals: &Globals, args: &FixArgs, id: Option<&str>) -> Result<
     }
     let mut exit = Exit::Ok;
     for (step, error) in undone.refused {
-        progress.say(&Event::RevertFailed { step, reason: error.text() });
+        progress.say(&Event::UndoRefused { step, reason: error.text() });
         exit = Exit::Problem;
     }
     Ok(exit)
