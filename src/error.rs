@@ -243,6 +243,20 @@ impl From<file::Error> for ExpectedError {
     }
 }
 
+impl From<crate::apply::Error> for ExpectedError {
+    fn from(error: crate::apply::Error) -> Self {
+        match &error {
+            crate::apply::Error::Forbidden { verb, resource, namespace, message } => {
+                match forbidden::of_message(message) {
+                    refused if refused.hints.is_empty() => forbidden::forbidden(verb, resource, Some(namespace)),
+                    refused => refused,
+                }
+            }
+            _ => Self::new(error.exit(), error.text()),
+        }
+    }
+}
+
 impl From<SpecError> for ExpectedError {
     fn from(error: SpecError) -> Self {
         match error {

@@ -9,6 +9,7 @@ pub mod fix;
 pub mod forward;
 pub mod output;
 pub mod panic;
+pub mod reporter;
 pub mod scope;
 pub mod status;
 pub mod version;

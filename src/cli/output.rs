@@ -2,11 +2,13 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use super::args::Color;
+use super::args::{Color, Globals, Output};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::i18n::{Locale, say};
 use crate::model::Text;
+use crate::render::Style;
+use crate::render::json::Document;
 
 /// Writes a result to stdout, whole or not at all.
 ///
@@ -45,6 +47,33 @@ pub fn complaint(locale: Locale, error: &ExpectedError) -> String {
         }
     }
     lines
+}
+
+/// How a result is dressed.
+pub fn style_stdout(globals: &Globals) -> Style {
+    let wide = globals.output == Output::Wide;
+    Style { locale: globals.locale, color: colors_stdout(globals.color), wide }
+}
+
+/// How progress is dressed.
+pub fn style_stderr(globals: &Globals) -> Style {
+    Style { locale: globals.locale, color: colors_stderr(globals.color), wide: false }
+}
+
+/// Writes a document or, where text is wanted, the text.
+///
+/// # Errors
+/// As [`result`].
+pub fn document(
+    globals: &Globals,
+    document: &Document<'_>,
+    text: impl FnOnce(&Style, &mut Vec<u8>) -> io::Result<()>,
+) -> Result<(), ExpectedError> {
+    result(|out| match globals.output {
+        Output::Json => document.write_json(out),
+        Output::Yaml => document.write_yaml(out),
+        Output::Text | Output::Wide => text(&style_stdout(globals), out),
+    })
 }
 
 /// Whether stdout is to be coloured.

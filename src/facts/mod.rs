@@ -3,12 +3,18 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod nearest;
 pub mod node;
+pub mod placement;
+pub mod pod;
 pub mod proxy;
 pub mod reach;
 pub mod service;
 
-use crate::model::{Snapshot, Target};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+
+use crate::model::{Gap, Input, Snapshot, Target};
 
 pub use endpoints::Endpoint;
 pub use proxy::Proxy;
@@ -29,6 +35,8 @@ pub struct TargetFacts<'a> {
     pub service: Option<ServiceFacts<'a>>,
     /// What the probes of this target say together.
     pub reach: Reach<'a>,
+    /// A rollout or a first start is in progress and nothing bad is known of it: worth waiting for.
+    pub settling: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -43,9 +51,69 @@ impl<'a> Facts<'a> {
                 .map(|target| {
                     let service = ServiceFacts::derive(snapshot, target);
                     let reach = Reach::derive(snapshot, target, service.as_ref());
-                    TargetFacts { target, service, reach }
+                    let settling = service.as_ref().is_some_and(|s| is_settling(s, snapshot.taken_at));
+                    TargetFacts { target, service, reach, settling }
                 })
                 .collect(),
         }
     }
+
+    /// When the look was made: the only clock there is.
+    pub fn now(&self) -> Timestamp {
+        self.snapshot.taken_at
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&'a Node> {
+        self.snapshot.objects.nodes.iter().find(|n| node::name(n) == name)
+    }
+
+    /// The gap that keeps `input` from saying anything about this target.
+    pub fn gap(&self, input: Input, target: &Target) -> Option<&'a Gap> {
+        let about = |subject: &str| {
+            subject == target.namespace || subject.split_once('/') == Some((&target.namespace, &target.service))
+        };
+        self.snapshot.gaps.iter().find(|g| g.input == input && g.subject.as_deref().is_none_or(about))
+    }
+}
+
+impl<'a> TargetFacts<'a> {
+    /// The Service, where a page behind it should be reachable at a nodePort: not for a Service that was only
+    /// discovered and is no NodePort, which is nobody's mistake.
+    pub fn exposed(&self) -> Option<&ServiceFacts<'a>> {
+        self.service.as_ref().filter(|s| s.node_port().is_some())
+    }
+
+    /// The Service, where everything up to its endpoints is sound and yet no right answer is known at the address:
+    /// what is left to blame lies between the browser and the pod.
+    pub fn stuck(&self) -> Option<&ServiceFacts<'a>> {
+        self.exposed().filter(|s| s.is_sound() && self.reach.answers != Some(true))
+    }
+
+    /// Whether this target is only reported on: discovered, and not meant to be seen from outside.
+    pub fn is_note(&self) -> bool {
+        !self.target.may_become_node_port() && self.service.as_ref().is_some_and(|s| s.node_port().is_none())
+    }
+
+    /// `IP:port` as in a URL, where both are known.
+    pub fn authority(&self) -> Option<String> {
+        Some(format!("{}:{}", self.reach.address?.url_host(), self.reach.port?))
+    }
+}
+
+/// The controllers have not caught up with the Deployment yet, or pods are young, not ready and not failing.
+fn is_settling(service: &ServiceFacts<'_>, now: Timestamp) -> bool {
+    let starting = service.live_pods().any(|p| pod::is_starting(p, now));
+    let Some(deployment) = service.deployment.filter(|_| service.deployment_matches) else { return starting };
+    let wanted = service::replicas(deployment);
+    let status = deployment.status.as_ref();
+    let observed = status.and_then(|s| s.observed_generation).unwrap_or(0);
+    let behind = deployment.metadata.generation.is_some_and(|g| observed < g);
+    let age = deployment.metadata.creation_timestamp.as_ref().map(|t| now.as_second() - t.0.as_second());
+    // Its first pods are not even made: a moment's matter, unless something forbids them.
+    let first = wanted > 0 && service.live_pods().next().is_none() && age.is_some_and(|a| a < 10);
+    // Ready, but the slices do not say so yet.
+    let lagging = service.usable().next().is_none()
+        && service.live_pods().any(|p| pod::is_ready(p) && pod::running_for(p, now).is_some_and(|s| s < 10));
+    starting || behind || first || lagging
 }

@@ -35,3 +35,45 @@ pub fn addresses<'a>(node: &'a Node, kind: &str) -> Vec<&'a str> {
         .map(|a| a.iter().filter(|a| a.type_ == kind).map(|a| a.address.as_str()).collect())
         .unwrap_or_default()
 }
+
+/// Pod networks of the node (`spec.podCIDRs`, else `spec.podCIDR`).
+pub fn pod_cidrs(node: &Node) -> Vec<&str> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    match &spec.pod_cidrs {
+        Some(cidrs) if !cidrs.is_empty() => cidrs.iter().map(String::as_str).collect(),
+        _ => spec.pod_cidr.as_deref().into_iter().collect(),
+    }
+}
+
+/// Whether an address lies in a network written as CIDR; false where the text is none.
+pub fn cidr_contains(cidr: &str, ip: std::net::IpAddr) -> bool {
+    use std::net::IpAddr;
+    let Some((network, length)) = cidr.split_once('/') else { return false };
+    let Ok(length) = length.parse::<u32>() else { return false };
+    match (network.parse::<IpAddr>(), ip) {
+        (Ok(IpAddr::V4(n)), IpAddr::V4(ip)) if length <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+            u32::from(n) & mask == u32::from(ip) & mask
+        }
+        (Ok(IpAddr::V6(n)), IpAddr::V6(ip)) if length <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+            u128::from(n) & mask == u128::from(ip) & mask
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn networks_contain_their_addresses_only() {
+        assert!(cidr_contains("10.244.1.0/24", "10.244.1.7".parse().unwrap()));
+        assert!(!cidr_contains("10.244.1.0/24", "10.244.2.7".parse().unwrap()));
+        assert!(cidr_contains("0.0.0.0/0", "10.244.2.7".parse().unwrap()));
+        assert!(cidr_contains("fd00:1::/64", "fd00:1::9".parse().unwrap()));
+        assert!(!cidr_contains("nonsense", "10.244.2.7".parse().unwrap()));
+    }
+}

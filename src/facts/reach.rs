@@ -1,8 +1,10 @@
 //! What the probes of one target say together: does the page answer where a browser dials, and where else.
 
-use crate::model::{Address, Probe, Snapshot, Target};
+use std::net::IpAddr;
 
-use super::ServiceFacts;
+use crate::model::{Address, AddressSource, Outcome, Probe, Snapshot, Target, Vantage};
+
+use super::{ServiceFacts, node};
 
 /// The probes of one target, sorted by vantage.
 pub struct Reach<'a> {
@@ -14,28 +16,191 @@ pub struct Reach<'a> {
     pub node_proxy: Vec<&'a Probe>,
     pub port_forward: Vec<&'a Probe>,
     pub node_to_pod: Vec<&'a Probe>,
-    /// The address a browser should use: the best candidate that answers rightly, else the best candidate.
+    /// The address a browser should use: a public one before a private one, one that answers before one that does not.
     pub address: Option<&'a Address>,
+    /// The node that address leads to: known, or the only control-plane node where the API server is behind it.
+    pub node: Option<&'a str>,
     /// The port a browser dials: the Service's nodePort, else the one expected.
     pub port: Option<u16>,
     /// Whether the page answers at `address` as far as this standpoint can tell: on a node as root the outsider
     /// probe decides, elsewhere the client's dial. None where nobody could look.
     pub answers: Option<bool>,
+    /// The probes that `answers` rests on.
+    pub decisive: Vec<&'a Probe>,
 }
 
 impl<'a> Reach<'a> {
     /// Sorts the Snapshot's probes of this target.
-    pub fn derive(_snapshot: &'a Snapshot, _target: &Target, _service: Option<&ServiceFacts<'a>>) -> Self {
-        Self {
-            client: Vec::new(),
-            outsider: Vec::new(),
-            pod_proxy: Vec::new(),
-            node_proxy: Vec::new(),
-            port_forward: Vec::new(),
-            node_to_pod: Vec::new(),
+    pub fn derive(snapshot: &'a Snapshot, target: &Target, service: Option<&ServiceFacts<'a>>) -> Self {
+        let name = target.to_string();
+        let of = |vantage: Vantage| -> Vec<&'a Probe> {
+            let mine = |p: &&Probe| p.vantage == vantage && p.target.as_deref() == Some(name.as_str());
+            let mut probes: Vec<&Probe> = snapshot.probes.iter().filter(mine).collect();
+            probes.sort_by(|a, b| (&a.host, a.port, &a.pod).cmp(&(&b.host, b.port, &b.pod)));
+            probes
+        };
+        let mut reach = Self {
+            client: of(Vantage::Client),
+            outsider: of(Vantage::Outsider),
+            pod_proxy: of(Vantage::PodProxy),
+            node_proxy: of(Vantage::NodeProxy),
+            port_forward: of(Vantage::PortForward),
+            node_to_pod: of(Vantage::NodeToPod),
             address: None,
-            port: None,
+            node: None,
+            port: service.and_then(ServiceFacts::node_port).or(target.node_port),
             answers: None,
+            decisive: Vec::new(),
+        };
+        let port = reach.port;
+        reach.address = choose(snapshot, |address| reach.judge(snapshot, address, port).0);
+        if let Some(address) = reach.address {
+            (reach.answers, reach.decisive) = reach.judge(snapshot, address, port);
+            reach.node = leads_to(snapshot, address);
+        }
+        reach
+    }
+
+    /// Whether the right application answers on this port of the chosen address, which need not be the Service's own.
+    pub fn answers_on(&self, snapshot: &'a Snapshot, port: u16) -> Option<bool> {
+        self.address.and_then(|address| self.judge(snapshot, address, Some(port)).0)
+    }
+
+    fn judge(&self, snapshot: &Snapshot, address: &Address, port: Option<u16>) -> (Option<bool>, Vec<&'a Probe>) {
+        let Some(port) = port else { return (None, Vec::new()) };
+        let here = snapshot.stand.node.as_deref();
+        let on_this_node = here.is_some() && leads_to(snapshot, address) == here;
+        let dialled = |probes: &[&'a Probe], wanted: &dyn Fn(&Probe) -> bool| -> Vec<&'a Probe> {
+            probes.iter().copied().filter(|p| p.port == port && wanted(p)).collect()
+        };
+        let at_address = |p: &Probe| same_host(&p.host, address);
+        if on_this_node {
+            let outsider = dialled(&self.outsider, &|p| p.node.is_none() || p.node.as_deref() == here);
+            if !outsider.is_empty() {
+                return (Some(outsider.iter().any(|p| p.outcome.is_right())), outsider);
+            }
+            // A dial of this node's own public address turns round somewhere outside, if at all; one of its own
+            // InternalIP passes OUTPUT instead of PREROUTING: it proves less, but it is all there is.
+            let own = |p: &Probe| is_own(snapshot, here, &p.host);
+            let own = dialled(&self.client, &own);
+            let reached: Vec<&Probe> =
+                dialled(&self.client, &at_address).into_iter().filter(|p| p.outcome.is_right()).collect();
+            if !reached.is_empty() {
+                return (Some(true), reached);
+            }
+            return (verdict(&own), own);
+        }
+        let dials = dialled(&self.client, &at_address);
+        (verdict(&dials), dials)
+    }
+
+    /// Outcome of the decisive probes, where they failed: the first that is not right.
+    pub fn failure(&self) -> Option<&'a Probe> {
+        match self.answers {
+            Some(false) => self.decisive.iter().copied().find(|p| !p.outcome.is_right()),
+            _ => None,
+        }
+    }
+
+    /// The page does not answer, and not because packets vanish or the way is missing: somebody turns them away.
+    pub fn is_turned_away(&self) -> bool {
+        self.answers == Some(false) && self.decisive.iter().any(|p| matches!(p.outcome, Outcome::Refused))
+    }
+
+    /// Probes made of one pod's address, through the API server or from this node.
+    pub fn to_pod<'s>(&'s self, pod: &'s str) -> impl Iterator<Item = &'a Probe> + 's {
+        self.pod_proxy.iter().chain(&self.node_to_pod).copied().filter(move |p| p.pod.as_deref() == Some(pod))
+    }
+
+    /// What the API server's proxy says of the nodePort on one node.
+    pub fn through_node(&self, node: &str) -> Option<&'a Probe> {
+        let of_node = |p: &&&Probe| p.node.as_deref() == Some(node) || p.host == node;
+        self.node_proxy.iter().filter(|p| Some(p.port) == self.port).find(of_node).copied()
+    }
+}
+
+fn verdict(probes: &[&Probe]) -> Option<bool> {
+    (!probes.is_empty()).then(|| probes.iter().any(|p| p.outcome.is_right()))
+}
+
+fn same_host(host: &str, address: &Address) -> bool {
+    host.parse() == Ok(address.ip) || address.host.as_deref() == Some(host)
+}
+
+fn is_own(snapshot: &Snapshot, here: Option<&str>, host: &str) -> bool {
+    let listed = snapshot.host.as_ref().is_some_and(|h| h.addresses.iter().any(|a| host.parse() == Ok(*a)));
+    let own = snapshot.objects.nodes.iter().find(|n| Some(node::name(n)) == here);
+    listed || own.is_some_and(|n| node::internal_ips(n).contains(&host))
+}
+
+/// The node behind an address. The API server's own addresses lead to the control-plane node, where there is only one.
+pub fn leads_to<'a>(snapshot: &'a Snapshot, address: &'a Address) -> Option<&'a str> {
+    if let Some(known) = address.node.as_deref() {
+        return Some(known);
+    }
+    let text = address.ip.to_string();
+    let nodes = &snapshot.objects.nodes;
+    let owns = |n: &&k8s_openapi::api::core::v1::Node| {
+        ["InternalIP", "ExternalIP"].iter().any(|kind| node::addresses(n, kind).contains(&text.as_str()))
+    };
+    if let Some(owner) = nodes.iter().find(owns) {
+        return Some(node::name(owner));
+    }
+    if !matches!(address.source, AddressSource::Kubeconfig | AddressSource::CertificateSan) {
+        return None;
+    }
+    let mut control_plane = nodes.iter().filter(|n| node::is_control_plane(n));
+    match (control_plane.next(), control_plane.next()) {
+        (Some(only), None) => Some(node::name(only)),
+        _ => None,
+    }
+}
+
+/// The address to speak of. What the user typed overrides all. On a node its own addresses come first, since that is
+/// where the repair is made; elsewhere one that answers. InternalIPs only where nothing else is known.
+fn choose<'a>(snapshot: &'a Snapshot, answers: impl Fn(&'a Address) -> Option<bool>) -> Option<&'a Address> {
+    let here = snapshot.stand.node.as_deref();
+    let mut candidates: Vec<(u8, &Address)> = snapshot.addresses.iter().filter_map(|a| Some((class(a)?, a))).collect();
+    if candidates.iter().any(|(c, _)| *c == TYPED) {
+        candidates.retain(|(c, _)| *c == TYPED);
+    } else if here.is_some() && candidates.iter().any(|(_, a)| leads_to(snapshot, a) == here) {
+        candidates.retain(|(_, a)| leads_to(snapshot, a) == here);
+    }
+    if candidates.iter().any(|(c, _)| *c < INTERNAL) {
+        candidates.retain(|(c, _)| *c < INTERNAL);
+    }
+    candidates
+        .into_iter()
+        .min_by_key(|(class, address)| (answers(address) != Some(true), *class, address.source, address.ip))
+        .map(|(_, address)| address)
+}
+
+const TYPED: u8 = 0;
+const INTERNAL: u8 = 3;
+
+/// Typed, public, private but made for clients, InternalIP; none for addresses that no browser elsewhere can use.
+fn class(address: &Address) -> Option<u8> {
+    let unusable = address.ip.is_loopback() || address.ip.is_unspecified();
+    match address.source {
+        AddressSource::Flag => Some(TYPED),
+        _ if unusable => None,
+        _ if !is_private(address.ip) => Some(1),
+        // The certificate also names the Service `kubernetes` and nodes' own addresses.
+        AddressSource::CertificateSan => None,
+        AddressSource::InternalIp => Some(INTERNAL),
+        _ => Some(2),
+    }
+}
+
+/// RFC 1918, RFC 6598, RFC 3927 and RFC 4193/4291 addresses: no route leads to them from elsewhere.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_link_local() || ip.is_loopback() || shared
+        }
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.segments()[0] & 0xfe00 == 0xfc00 || ip.segments()[0] & 0xffc0 == 0xfe80
         }
     }
 }

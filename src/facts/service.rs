@@ -1,29 +1,206 @@
 //! One Service with its port, selector, pods, endpoints and workload.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::model::{Snapshot, Target};
+use crate::model::{PortRef, Snapshot, Target};
 
-use super::Endpoint;
+use super::{Endpoint, endpoints, nearest, pod};
+
+type Labels = BTreeMap<String, String>;
 
 /// The Service of one target, and what hangs on it.
 pub struct ServiceFacts<'a> {
     pub service: &'a Service,
     /// The port in question and its index in `spec.ports`; none where the Service has no ports.
     pub port: Option<(usize, &'a ServicePort)>,
-    /// Pods that the selector matches, terminating ones included.
+    /// Pods that the selector matches, terminating ones included, by name.
     pub pods: Vec<&'a Pod>,
     /// Endpoints of the port in question.
     pub endpoints: Vec<Endpoint<'a>>,
     /// The Deployment whose pod template the selector matches; where none matches, the one that is nearest
     /// (its name is the Service's, or the Service's followed by `-v…`, or most labels agree).
     pub deployment: Option<&'a Deployment>,
+    /// Whether the selector really matches that Deployment's pod template.
+    pub deployment_matches: bool,
 }
 
 impl<'a> ServiceFacts<'a> {
     /// None where the Service is not in the Snapshot.
-    pub fn derive(_snapshot: &'a Snapshot, _target: &Target) -> Option<Self> {
-        None
+    pub fn derive(snapshot: &'a Snapshot, target: &Target) -> Option<Self> {
+        let objects = &snapshot.objects;
+        let service = objects.services.iter().find(|s| {
+            s.metadata.name.as_deref() == Some(&target.service)
+                && s.metadata.namespace.as_deref() == Some(&target.namespace)
+        })?;
+        let selector = selector(service);
+        let here = |namespace: Option<&str>| namespace == Some(target.namespace.as_str());
+        let mut pods: Vec<&Pod> = objects
+            .pods
+            .iter()
+            .filter(|p| here(p.metadata.namespace.as_deref()) && matches(selector, p.metadata.labels.as_ref()))
+            .collect();
+        pods.sort_by_key(|p| pod::name(p));
+        let mut deployments: Vec<&Deployment> =
+            objects.deployments.iter().filter(|d| here(d.metadata.namespace.as_deref())).collect();
+        deployments.sort_by_key(|d| d.metadata.name.as_deref());
+        let matching = deployments.iter().copied().filter(|d| matches(selector, template_labels(d)));
+        // Several may match (versions side by side): the one with pods is the one to speak of.
+        let matched = matching.max_by_key(|d| (replicas(d) > 0, std::cmp::Reverse(d.metadata.name.as_deref())));
+        let port = choose_port(service, target);
+        Some(Self {
+            service,
+            port,
+            pods,
+            endpoints: endpoints::of_port(
+                &objects.endpoint_slices,
+                &target.namespace,
+                &target.service,
+                port.map(|(_, p)| p),
+            ),
+            deployment: matched.or_else(|| nearest::deployment(&deployments, &target.service, selector)),
+            deployment_matches: matched.is_some(),
+        })
     }
+
+    /// `spec.type`, with the API's default.
+    pub fn kind(&self) -> &'a str {
+        self.service.spec.as_ref().and_then(|s| s.type_.as_deref()).unwrap_or("ClusterIP")
+    }
+
+    /// `clusterIP: None`.
+    pub fn is_headless(&self) -> bool {
+        self.kind() == "ClusterIP" && self.service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None")
+    }
+
+    /// The nodePort of the port in question.
+    pub fn node_port(&self) -> Option<u16> {
+        self.port.and_then(|(_, p)| p.node_port).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
+    }
+
+    /// `targetPort`, which defaults to `port`.
+    pub fn target_port(&self) -> Option<PortRef> {
+        let (_, port) = self.port?;
+        match &port.target_port {
+            Some(IntOrString::String(name)) => Some(PortRef::Name(name.clone())),
+            Some(IntOrString::Int(number)) if *number != 0 => u16::try_from(*number).ok().map(PortRef::Number),
+            _ => u16::try_from(port.port).ok().map(PortRef::Number),
+        }
+    }
+
+    /// `externalTrafficPolicy: Local`.
+    pub fn is_local(&self) -> bool {
+        self.service.spec.as_ref().and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local")
+    }
+
+    /// The selector; empty where the Service has none.
+    pub fn selector(&self) -> Option<&'a Labels> {
+        selector(self.service)
+    }
+
+    /// Endpoints that take connections as far as the API knows.
+    pub fn usable(&self) -> impl Iterator<Item = &Endpoint<'a>> {
+        self.endpoints.iter().filter(|e| e.is_usable())
+    }
+
+    /// Whether a connection to the nodePort would have somewhere to go: a nodePort and a ready endpoint behind it.
+    pub fn is_sound(&self) -> bool {
+        self.node_port().is_some() && self.usable().next().is_some()
+    }
+
+    /// Whether a destination found in a node's rules is one of the endpoints.
+    pub fn leads_here(&self, backend: &SocketAddr) -> bool {
+        self.endpoints
+            .iter()
+            .any(|e| (e.ready || e.serving) && e.ip == backend.ip() && e.port.is_none_or(|p| p == backend.port()))
+    }
+
+    /// Pods that are neither being deleted nor finished.
+    pub fn live_pods(&self) -> impl Iterator<Item = &'a Pod> {
+        self.pods.iter().copied().filter(|p| pod::is_live(p))
+    }
+
+    /// Seconds since the Service was made or last changed by anybody.
+    pub fn unchanged_for(&self, now: Timestamp) -> Option<i64> {
+        let meta = &self.service.metadata;
+        let changes = meta.managed_fields.iter().flatten().filter_map(|f| f.time.as_ref());
+        meta.creation_timestamp.iter().chain(changes).map(|t| now.as_second() - t.0.as_second()).min()
+    }
+
+    /// The containers to read declared ports from: of a live pod, else of the Deployment's template.
+    pub fn containers(&self) -> &'a [Container] {
+        let template = self.deployment.and_then(|d| d.spec.as_ref()).and_then(|s| s.template.spec.as_ref());
+        match self.live_pods().next() {
+            Some(found) => pod::containers(found),
+            None => template.map(|s| s.containers.as_slice()).unwrap_or_default(),
+        }
+    }
+
+    /// The container port that a TCP targetPort most likely means: the one declared of the Service port's name or
+    /// `http*`, else the only one.
+    pub fn likely_container_port(&self) -> Option<(&'a str, u16)> {
+        let declared = pod::declared_ports(self.containers());
+        let name = self.port.and_then(|(_, p)| p.name.as_deref()).unwrap_or_default();
+        let number = self.port.and_then(|(_, p)| u16::try_from(p.port).ok());
+        let by = |f: &dyn Fn(&(&str, u16)) -> bool| declared.iter().copied().find(|d| f(d));
+        by(&|d| !name.is_empty() && d.0 == name)
+            .or_else(|| by(&|d| Some(d.1) == number))
+            .or_else(|| by(&|d| d.0.starts_with("http")))
+            .or_else(|| declared.first().copied().filter(|_| declared.len() == 1))
+    }
+
+    /// The selector that would match the nearest Deployment's pods: each key with the template's value; a key that the
+    /// template does not know gives way to the template's key of the same value. None where nothing would be left.
+    pub fn mended_selector(&self) -> Option<Labels> {
+        let template = template_labels(self.deployment?)?;
+        let mut mended = Labels::new();
+        for (key, value) in self.selector()? {
+            let same_value = || template.iter().find(|(_, v)| *v == value).map(|(k, v)| (k.clone(), v.clone()));
+            match template.get(key).map(|v| (key.clone(), v.clone())).or_else(same_value) {
+                Some((key, value)) => mended.insert(key, value),
+                None => None,
+            };
+        }
+        (!mended.is_empty()).then_some(mended)
+    }
+}
+
+/// Whether a selector matches labels. An empty or absent selector matches nothing.
+pub fn matches(selector: Option<&Labels>, labels: Option<&Labels>) -> bool {
+    let Some(selector) = selector.filter(|s| !s.is_empty()) else { return false };
+    selector.iter().all(|(k, v)| labels.and_then(|l| l.get(k)) == Some(v))
+}
+
+/// The labels of the pods that a Deployment makes.
+pub fn template_labels(deployment: &Deployment) -> Option<&Labels> {
+    deployment.spec.as_ref()?.template.metadata.as_ref()?.labels.as_ref()
+}
+
+/// `spec.replicas`, with the API's default.
+pub fn replicas(deployment: &Deployment) -> i32 {
+    deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+}
+
+fn selector(service: &Service) -> Option<&Labels> {
+    service.spec.as_ref().and_then(|s| s.selector.as_ref())
+}
+
+/// The port that was named; else the one with the expected nodePort, else `http*`, else the first.
+fn choose_port<'a>(service: &'a Service, target: &Target) -> Option<(usize, &'a ServicePort)> {
+    let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref()).unwrap_or_default();
+    let find = |f: &dyn Fn(&ServicePort) -> bool| ports.iter().enumerate().find(|(_, p)| f(p));
+    if let Some(named) = &target.port {
+        return find(&|p| match named {
+            PortRef::Number(n) => p.port == i32::from(*n) || p.node_port == Some(i32::from(*n)),
+            PortRef::Name(n) => p.name.as_deref() == Some(n),
+        });
+    }
+    find(&|p| target.node_port.is_some() && p.node_port == target.node_port.map(i32::from))
+        .or_else(|| find(&|p| p.name.as_deref().is_some_and(|n| n.starts_with("http"))))
+        .or_else(|| find(&|_| true))
 }

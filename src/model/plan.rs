@@ -79,7 +79,7 @@ pub struct Change {
 
 /// The primitive a step is made of. Its inverse follows from the data it carries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "act")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "act")]
 pub enum Act {
     /// Changes fields of one object. Inverse: the same with `from` and `to` swapped.
     Patch { object: ObjectRef, uid: String, changes: Vec<Change> },

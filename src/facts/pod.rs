@@ -1,0 +1,174 @@
+//! What a Pod object says about itself.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod};
+
+/// Reasons of a waiting container that mean: the image cannot be had (kubelet's `pkg/kubelet/images/types.go`).
+const IMAGE_REASONS: [&str; 7] = [
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+];
+
+/// A pod that started less than this many seconds ago, and of which nothing bad is known, is still starting.
+const STARTING: i64 = 60;
+
+/// The scheduler may need this many seconds on a cluster whose nodes have only just become ready.
+const SCHEDULING: i64 = 15;
+
+/// Why a container does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble<'a> {
+    pub kind: TroubleKind,
+    pub container: &'a str,
+    pub image: &'a str,
+    /// The kubelet's word for it, such as `ImagePullBackOff`.
+    pub reason: &'a str,
+    pub message: &'a str,
+    /// Exit code of the last run, where there was one.
+    pub exit_code: Option<i32>,
+    pub restarts: i32,
+}
+
+/// The two families a person treats differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TroubleKind {
+    Image,
+    Crash,
+}
+
+/// The Pod's name, or "".
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The node it is bound to.
+pub fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty())
+}
+
+/// Its phase, or "".
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+/// Neither being deleted nor finished.
+pub fn is_live(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Status, reason and message of one condition.
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let condition = pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)?;
+    Some((
+        condition.status.as_str(),
+        condition.reason.as_deref().unwrap_or_default(),
+        condition.message.as_deref().unwrap_or_default(),
+    ))
+}
+
+/// Whether the Ready condition is True.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, ..)| status == "True")
+}
+
+/// Seconds since it was created; none where the object does not say.
+pub fn age(pod: &Pod, now: Timestamp) -> Option<i64> {
+    pod.metadata.creation_timestamp.as_ref().map(|t| now.as_second() - t.0.as_second())
+}
+
+/// The containers, without init containers.
+pub fn containers(pod: &Pod) -> &[Container] {
+    pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default()
+}
+
+/// Declared TCP container ports: name (or "") and number.
+pub fn declared_ports(containers: &[Container]) -> Vec<(&str, u16)> {
+    containers
+        .iter()
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter(|p| p.protocol.as_deref().is_none_or(|p| p == "TCP"))
+        .filter_map(|p| Some((p.name.as_deref().unwrap_or_default(), u16::try_from(p.container_port).ok()?)))
+        .collect()
+}
+
+/// The states of init containers, then of containers.
+pub fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|s| s.init_container_statuses.as_ref());
+    let main = status.and_then(|s| s.container_statuses.as_ref());
+    init.into_iter().flatten().chain(main.into_iter().flatten())
+}
+
+/// Whether every container runs now.
+pub fn is_running(pod: &Pod) -> bool {
+    let main = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
+    main.is_some_and(|m| !m.is_empty() && m.iter().all(|c| c.state.as_ref().is_some_and(|s| s.running.is_some())))
+}
+
+/// When the last container to start did start, in seconds before `now`.
+pub fn running_for(pod: &Pod, now: Timestamp) -> Option<i64> {
+    let main = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref())?;
+    main.iter()
+        .map(|c| c.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|t| now.as_second() - t.0.as_second()))
+        .min()?
+}
+
+/// What keeps a container from running, where the kubelet names it.
+pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
+    statuses(pod).find_map(|status| {
+        let state = status.state.as_ref()?;
+        let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+        let found = |kind, reason, message, run: Option<&ContainerStateTerminated>| {
+            Some(Trouble {
+                kind,
+                container: status.name.as_str(),
+                image: status.image.as_str(),
+                reason,
+                message,
+                exit_code: run.map(|t| t.exit_code),
+                restarts: status.restart_count,
+            })
+        };
+        if let Some(waiting) = &state.waiting {
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let message = waiting.message.as_deref().unwrap_or_default();
+            if IMAGE_REASONS.contains(&reason) {
+                return found(TroubleKind::Image, reason, message, None);
+            }
+            if matches!(
+                reason,
+                "CrashLoopBackOff" | "RunContainerError" | "CreateContainerConfigError" | "CreateContainerError"
+            ) {
+                return found(TroubleKind::Crash, reason, message, last);
+            }
+        }
+        if let Some(ended) = state.terminated.as_ref().filter(|t| t.exit_code != 0) {
+            let reason = ended.reason.as_deref().unwrap_or("Error");
+            return found(TroubleKind::Crash, reason, ended.message.as_deref().unwrap_or_default(), Some(ended));
+        }
+        // Running between two crashes.
+        if let Some(ended) = last.filter(|t| t.exit_code != 0 && !status.ready && status.restart_count >= 3) {
+            let reason = ended.reason.as_deref().unwrap_or("Error");
+            return found(TroubleKind::Crash, reason, ended.message.as_deref().unwrap_or_default(), Some(ended));
+        }
+        None
+    })
+}
+
+/// The scheduler's word on a pod that it could not place.
+pub fn unschedulable(pod: &Pod) -> Option<&str> {
+    let (status, _, message) = condition(pod, "PodScheduled")?;
+    (status == "False").then_some(message)
+}
+
+/// Not ready yet, young, and nothing bad is known of it.
+pub fn is_starting(pod: &Pod, now: Timestamp) -> bool {
+    let Some(age) = age(pod, now) else { return false };
+    let limit = if unschedulable(pod).is_some() { SCHEDULING } else { STARTING };
+    is_live(pod) && !is_ready(pod) && age < limit && trouble(pod).is_none()
+}

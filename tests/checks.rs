@@ -1,0 +1,305 @@
+//! All checks on all fixtures: what each fixture expects, what the findings are in full, and what holds for every input.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use bookaccess::check::{self, CATALOGUE};
+use bookaccess::facts::Facts;
+use bookaccess::i18n::{Locale, say};
+use bookaccess::model::{Finding, Gap, GapReason, Input, Snapshot, Text, Vantage};
+use proptest::prelude::*;
+
+const TESTDATA: &str = "src/check/testdata";
+
+struct Fixture {
+    stem: String,
+    text: String,
+    snapshot: Snapshot,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All fixtures by name, read once.
+fn fixtures() -> &'static [Fixture] {
+    static FIXTURES: LazyLock<Vec<Fixture>> = LazyLock::new(read);
+    &FIXTURES
+}
+
+fn read() -> Vec<Fixture> {
+    let mut found: Vec<Fixture> = std::fs::read_dir(root().join(TESTDATA))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let snapshot = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            Fixture { stem: path.file_stem().unwrap().to_string_lossy().into_owned(), text, snapshot }
+        })
+        .collect();
+    found.sort_by(|a, b| a.stem.cmp(&b.stem));
+    found
+}
+
+fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+    check::run(&Facts::derive(snapshot)).findings
+}
+
+/// `BA1002 error certain bookinfo/productpage`
+fn line(finding: &Finding) -> String {
+    let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let severity = word(serde_json::to_value(finding.severity).unwrap());
+    let confidence = word(serde_json::to_value(finding.confidence).unwrap());
+    format!("{} {severity} {confidence} {}", finding.code, finding.target)
+}
+
+#[test]
+fn each_fixture_gives_what_it_says_it_expects() {
+    let mut wrong = Vec::new();
+    for fixture in fixtures() {
+        let expected: Vec<&str> = fixture.text.lines().filter_map(|l| l.strip_prefix("# expect: ")).collect();
+        assert!(!expected.is_empty(), "{}: no `# expect:` line", fixture.stem);
+        let expected: Vec<&str> = expected.into_iter().filter(|e| *e != "nothing").collect();
+        let found: Vec<String> = findings(&fixture.snapshot).iter().map(line).collect();
+        if found != expected {
+            wrong.push(format!("{}: expected {expected:?}, found {found:?}", fixture.stem));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn findings_in_full() {
+    for fixture in fixtures() {
+        let found = findings(&fixture.snapshot);
+        if found.is_empty() {
+            continue;
+        }
+        insta::with_settings!({snapshot_path => root().join(TESTDATA), prepend_module_to_snapshot => false, omit_expression => true}, {
+            insta::assert_yaml_snapshot!(fixture.stem.clone(), found);
+        });
+    }
+}
+
+#[test]
+fn a_healthy_cluster_yields_nothing() {
+    let healthy: Vec<&Fixture> = fixtures().iter().filter(|f| f.stem.starts_with("healthy")).collect();
+    assert!(healthy.len() >= 4);
+    for fixture in healthy {
+        assert_eq!(findings(&fixture.snapshot), [], "{}", fixture.stem);
+    }
+}
+
+#[test]
+fn file_code_slug_texts_and_fixture_agree() {
+    let stems = |folder: &str, extension: &str| -> BTreeSet<String> {
+        std::fs::read_dir(root().join(folder))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == extension))
+            .map(|p| p.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect()
+    };
+    let expected: BTreeSet<String> = CATALOGUE
+        .iter()
+        .map(|c| format!("{}_{}", c.code.to_string().to_lowercase(), c.slug.replace('-', "_")))
+        .collect();
+    assert_eq!(stems("src/check/checks", "rs"), expected, "run `cargo xtask codegen`");
+    let codes: BTreeSet<String> = CATALOGUE.iter().map(|c| c.code.to_string().to_lowercase()).collect();
+    assert_eq!(stems("locales/checks", "yml"), codes);
+    let fixtures = stems(TESTDATA, "yaml");
+    let missing: Vec<&String> = codes.iter().filter(|c| !fixtures.contains(*c)).collect();
+    assert!(missing.is_empty(), "no fixture for {missing:?}");
+}
+
+#[test]
+fn every_code_is_the_leading_finding_of_its_fixture() {
+    for fixture in fixtures() {
+        if CATALOGUE.iter().any(|c| c.code.to_string().to_lowercase() == fixture.stem) {
+            let first = findings(&fixture.snapshot).into_iter().next().map(|f| f.code.to_string().to_lowercase());
+            assert_eq!(first.as_deref(), Some(fixture.stem.as_str()));
+        }
+    }
+}
+
+#[test]
+fn texts_are_there_in_both_languages_and_use_only_the_finding_s_arguments() {
+    for fixture in fixtures() {
+        for finding in findings(&fixture.snapshot) {
+            for part in ["title", "why", "fix"] {
+                let mut text = Text::new(format!("check.{}.{part}", finding.code));
+                for (name, value) in &finding.args {
+                    text = text.with(name.clone(), value);
+                }
+                let both = [Locale::Ko, Locale::En].map(|locale| say(locale, &text));
+                assert_ne!(both[0], both[1], "{part} of {}", finding.code);
+                for said in both {
+                    assert!(!said.contains("%{") && !said.starts_with("check."), "{}: {said}", fixture.stem);
+                    assert!(part != "title" || !said.contains('\n'), "{}: {said}", finding.code);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn checks_claim_no_more_than_the_catalogue() {
+    for fixture in fixtures() {
+        for finding in findings(&fixture.snapshot) {
+            let check = check::find(finding.code).unwrap();
+            assert!(finding.severity <= check.severity && finding.confidence <= check.confidence, "{}", finding.code);
+            assert!(finding.remedies.iter().all(|r| check.remedies.contains(r)), "{}", finding.code);
+            assert!(!finding.evidence.is_empty(), "{}: a claim without evidence", finding.code);
+        }
+    }
+}
+
+const INPUTS: [Input; 15] = [
+    Input::Services,
+    Input::EndpointSlices,
+    Input::Pods,
+    Input::Deployments,
+    Input::Nodes,
+    Input::Namespaces,
+    Input::Events,
+    Input::KubeProxy,
+    Input::ClientProbe,
+    Input::OutsiderProbe,
+    Input::PodProxy,
+    Input::NodeProxy,
+    Input::PortForward,
+    Input::Rules,
+    Input::NodeSettings,
+];
+
+/// The snapshot as it would be had this input been denied.
+fn deny(snapshot: &mut Snapshot, input: Input) {
+    let objects = &mut snapshot.objects;
+    let mut blind = |vantage: Vantage| snapshot.probes.retain(|p| p.vantage != vantage);
+    match input {
+        Input::Services => objects.services.clear(),
+        Input::EndpointSlices => objects.endpoint_slices.clear(),
+        Input::Pods => objects.pods.clear(),
+        Input::Deployments => objects.deployments.clear(),
+        Input::Nodes => objects.nodes.clear(),
+        Input::Namespaces => objects.namespaces.clear(),
+        Input::Events => objects.events.clear(),
+        Input::KubeProxy => {
+            objects.daemon_sets.clear();
+            objects.kube_proxy_pods.clear();
+            objects.kube_proxy_config = None;
+            objects.kube_proxy_logs.clear();
+        }
+        Input::ClientProbe => blind(Vantage::Client),
+        Input::OutsiderProbe => blind(Vantage::Outsider),
+        Input::PodProxy => blind(Vantage::PodProxy),
+        Input::NodeProxy => blind(Vantage::NodeProxy),
+        Input::PortForward => blind(Vantage::PortForward),
+        Input::Rules => {
+            if let Some(host) = &mut snapshot.host {
+                host.rules = None;
+            }
+        }
+        Input::NodeSettings => {
+            if let Some(host) = &mut snapshot.host {
+                host.unrouted_pod_cidrs.clear();
+                host.sysctls.clear();
+                host.listeners.clear();
+            }
+        }
+    }
+    let reason = GapReason::Denied { verb: "get".to_owned(), resource: "anything".to_owned() };
+    snapshot.gaps.push(Gap { input, subject: None, reason });
+}
+
+/// Every claim, before consequences are folded into their causes.
+fn claims(snapshot: &Snapshot) -> Vec<Finding> {
+    check::runner::claims(&Facts::derive(snapshot))
+}
+
+/// A deterministic shuffle of one list.
+fn turn<T>(list: &mut Vec<T>, by: usize) {
+    let length = list.len().max(1);
+    list.rotate_left(by % length);
+    if by % 2 == 1 {
+        list.reverse();
+    }
+}
+
+#[test]
+fn any_single_gap_finds_no_more() {
+    for fixture in fixtures() {
+        let before = claims(&fixture.snapshot);
+        for input in INPUTS {
+            let mut snapshot = fixture.snapshot.clone();
+            deny(&mut snapshot, input);
+            no_more(&before, &claims(&snapshot), &format!("{} without {input:?}", fixture.stem));
+        }
+    }
+}
+
+fn no_more(before: &[Finding], after: &[Finding], what: &str) {
+    for claim in after {
+        let known = before.iter().find(|f| f.code == claim.code && f.target == claim.target);
+        let known = known.unwrap_or_else(|| panic!("{what}: {} appears", line(claim)));
+        assert!(
+            claim.severity <= known.severity && claim.confidence <= known.confidence,
+            "{what}: {} was {}",
+            line(claim),
+            line(known)
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn gaps_find_no_more(inputs in proptest::sample::subsequence(INPUTS.to_vec(), 0..INPUTS.len())) {
+        for fixture in fixtures() {
+            let before = claims(&fixture.snapshot);
+            let mut snapshot = fixture.snapshot.clone();
+            for input in &inputs {
+                deny(&mut snapshot, *input);
+            }
+            no_more(&before, &claims(&snapshot), &format!("{} without {inputs:?}", fixture.stem));
+        }
+    }
+
+    #[test]
+    fn the_order_of_lists_does_not_matter(by in proptest::collection::vec(0usize..64, 12)) {
+        for fixture in fixtures() {
+            let mut snapshot = fixture.snapshot.clone();
+            let objects = &mut snapshot.objects;
+            turn(&mut objects.services, by[0]);
+            turn(&mut objects.endpoint_slices, by[1]);
+            turn(&mut objects.pods, by[2]);
+            turn(&mut objects.deployments, by[3]);
+            turn(&mut objects.nodes, by[4]);
+            turn(&mut objects.events, by[5]);
+            turn(&mut objects.daemon_sets, by[6]);
+            turn(&mut objects.kube_proxy_pods, by[7]);
+            for slice in &mut objects.endpoint_slices {
+                turn(&mut slice.endpoints, by[8]);
+            }
+            turn(&mut snapshot.probes, by[9]);
+            turn(&mut snapshot.addresses, by[10]);
+            turn(&mut snapshot.gaps, by[11]);
+            prop_assert_eq!(findings(&snapshot), findings(&fixture.snapshot), "{}", fixture.stem);
+        }
+    }
+}
+
+#[test]
+fn nothing_at_all_is_no_fault_but_a_missing_service() {
+    let mut snapshot = fixtures().iter().find(|f| f.stem == "healthy_kubeadm").unwrap().snapshot.clone();
+    snapshot.objects = Default::default();
+    snapshot.probes.clear();
+    snapshot.host = None;
+    let said: Vec<String> = findings(&snapshot).iter().map(line).collect();
+    assert_eq!(said, ["BA1001 error certain bookinfo/productpage"]);
+}
