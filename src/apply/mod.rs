@@ -6,6 +6,8 @@
 
 pub mod error;
 pub mod executor;
+#[cfg(test)]
+mod fake;
 pub mod history;
 pub mod journal;
 pub mod kube;
@@ -13,6 +15,8 @@ mod lease;
 pub mod list;
 mod mirror;
 mod rollout;
+#[cfg(test)]
+mod tests;
 pub mod undo;
 
 pub use error::Error;

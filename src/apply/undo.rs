@@ -74,7 +74,7 @@ pub async fn find(cluster: &Cluster, namespaces: &[String], id: Option<&str>) ->
     choose(known(&writer, state.as_deref(), &cluster.uid, namespaces).await, id)
 }
 
-fn choose(known: Vec<Undoable>, id: Option<&str>) -> Result<Undoable, Error> {
+pub(super) fn choose(known: Vec<Undoable>, id: Option<&str>) -> Result<Undoable, Error> {
     let found = match id {
         Some(id) => match known.iter().find(|u| u.past.id == id) {
             Some(found) => Some(found),
@@ -99,7 +99,7 @@ pub async fn undo(cluster: &Cluster, settings: &Settings, fix: &Undoable) -> Res
     take_all_back(&writer, settings, fix).await
 }
 
-async fn take_all_back(writer: &Writer, settings: &Settings, fix: &Undoable) -> Result<Undone, Error> {
+pub(super) async fn take_all_back(writer: &Writer, settings: &Settings, fix: &Undoable) -> Result<Undone, Error> {
     let past = &fix.past;
     // A fix made elsewhere gets a journal here too, so that this machine knows what it undid.
     let mut journal = Journal::open(&settings.state, &settings.cluster, &past.id)?;

@@ -1,13 +1,15 @@
 //! The verb `diagnose`: look, judge, say. It changes nothing.
 
-use super::args::{DiagnoseArgs, Globals};
-use super::scope;
+use super::args::{DiagnoseArgs, Globals, Output};
+use super::{fix, output, scope};
 use crate::check;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::facts::Facts;
-use crate::model::Severity;
 use crate::observe;
+use crate::plan::{self, Policy};
+use crate::render::json::Document;
+use crate::render::{self, Style};
 
 /// Diagnoses the targets, or a Snapshot from a file.
 ///
@@ -26,6 +28,20 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
     }
     let facts = Facts::derive(&snapshot);
     let report = check::run(&facts);
-    let broken = report.findings.iter().any(|f| f.severity == Severity::Error);
-    Ok(if broken { Exit::Problem } else { Exit::Ok })
+    // What fix would do with everything granted: each remedy with its command and its inverse.
+    let policy = Policy { fallback: true, ..Policy::default() };
+    let plan = plan::plan(&facts, &report.findings, &policy);
+    let view = render::Diagnosis::of(&facts, &report, plan);
+    let exit = if fix::is_broken(&facts, &report) { Exit::Problem } else { Exit::Ok };
+    let style = Style {
+        locale: globals.locale,
+        color: output::colors_stdout(globals.color),
+        wide: globals.output == Output::Wide,
+    };
+    output::result(|out| match globals.output {
+        Output::Json => Document::diagnosis(&view, exit).write_json(out),
+        Output::Yaml => Document::diagnosis(&view, exit).write_yaml(out),
+        Output::Text | Output::Wide => render::diagnosis::write(&style, &view, out),
+    })?;
+    Ok(exit)
 }

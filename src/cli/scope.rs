@@ -21,15 +21,24 @@ pub struct Field {
 /// # Errors
 /// Where the cluster is not reached, or an argument names no single target.
 pub async fn enter(globals: &Globals, arguments: &[String]) -> Result<Field, ExpectedError> {
-    let typed = globals.address.as_deref().map(parse_address).transpose()?;
+    let host = typed(globals)?.map(|t| t.host);
     let cluster = observe::connect(&globals.connection).await?;
-    let (host, port, path) = match typed {
-        Some(Typed { host, port, path }) => (Some(host), port, path),
-        None => (None, None, None),
-    };
-    let scope = Scope { arguments: arguments.to_vec(), all: globals.all_namespaces, port, path };
-    let targets = observe::choose(&cluster, &scope).await?;
+    let targets = targets(globals, &cluster, arguments).await?;
     Ok(Field { cluster, targets, wanted: Wanted { host, imds: globals.imds } })
+}
+
+/// Chooses the targets in a cluster that is connected already.
+///
+/// # Errors
+/// Where an argument names no single target, or nothing may be read.
+pub async fn targets(globals: &Globals, cluster: &Cluster, arguments: &[String]) -> Result<Vec<Target>, ExpectedError> {
+    let (port, path) = typed(globals)?.map(|t| (t.port, t.path)).unwrap_or_default();
+    let scope = Scope { arguments: arguments.to_vec(), all: globals.all_namespaces, port, path };
+    Ok(observe::choose(cluster, &scope).await?)
+}
+
+fn typed(globals: &Globals) -> Result<Option<Typed>, ExpectedError> {
+    globals.address.as_deref().map(parse_address).transpose()
 }
 
 /// `--address`, taken apart.

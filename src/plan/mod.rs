@@ -4,6 +4,8 @@ pub mod actions;
 pub mod patch;
 pub mod planner;
 pub mod simulate;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

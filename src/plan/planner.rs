@@ -101,11 +101,7 @@ impl Choice<'_, '_> {
 
     /// Whether a forward would lead to the page as things are: a ready pod, on the port that is known to be right.
     fn carries(&self) -> bool {
-        let ready = self
-            .target
-            .service
-            .as_ref()
-            .is_some_and(|s| s.endpoints.iter().any(|e| e.ready && !e.terminating && e.port.is_some()));
+        let ready = self.target.service.as_ref().is_some_and(|s| s.usable().any(|e| !e.terminating));
         ready && !self.errors.iter().any(|f| f.remedies.contains(&ActionName::TargetPort))
     }
 

@@ -94,6 +94,10 @@ pub enum Event {
     Standby {
         id: String,
     },
+    /// The page answers on this node; whether it does from outside, only the cloud's firewall knows.
+    AnswersHere {
+        port: u16,
+    },
     /// How to take this run back.
     UndoWith {
         id: String,
@@ -219,6 +223,7 @@ impl Event {
             }
             Event::Unreachable { target } => Text::new("event.unreachable").with("target", target),
             Event::Standby { .. } => Text::new("event.standby"),
+            Event::AnswersHere { port } => Text::new("ui.here_answers").with("port", port),
             Event::UndoWith { .. } => Text::new("event.undo_with"),
             Event::Undoing { id, steps } => Text::new("event.undoing").with("id", id).with("steps", steps),
             Event::UndoMayBreak { target } => Text::new("event.undo_may_break").with("target", target),

@@ -157,15 +157,27 @@ fn down(args: &DownArgs) -> Result<()> {
     if names.is_empty() {
         println!("no cluster is left");
     }
+    let mut failed = Vec::new();
     for name in names {
-        let _lock = native::lock(&name)?;
-        if !args.all && !teardown::names().contains(&name) {
-            println!("there is no cluster {name}");
-            continue;
+        if let Err(error) = down_one(&name, args) {
+            failed.push(format!("{name}: {error:#}"));
         }
-        teardown::down(&name, args.keep_client)?;
-        println!("cluster {name} is gone{}", if args.keep_client { ", its client stays" } else { "" });
     }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}
+
+fn down_one(name: &str, args: &DownArgs) -> Result<()> {
+    if !teardown::names().iter().any(|n| n == name) {
+        println!("there is no cluster {name}");
+        return Ok(());
+    }
+    let _lock = native::lock(name)?;
+    teardown::down(name, args.keep_client)?;
+    let client = if args.keep_client { ", its client stays" } else { "" };
+    println!("cluster {name} is gone{client}");
     Ok(())
 }
 
@@ -245,8 +257,13 @@ fn shell(args: &ShellArgs) -> Result<ExitCode> {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:/usr/local/bin:{path}", descriptor.bin));
     if args.command.is_empty() {
-        let shell = format!("[{} \\u@{} \\w]\\$ ", args.name, args.member);
-        command.args(["env", &format!("PS1={shell}"), "bash", "--norc"]);
+        let prompt = format!("PS1=[{} \\u@{} \\w]\\$ ", args.name, args.member);
+        command.args(["env", &prompt]);
+        if descriptor.is_control_plane(&args.member) {
+            // As the operator of a kubeadm cluster has it; commands behind -- get a bare environment.
+            command.arg("KUBECONFIG=/etc/kubernetes/admin.conf");
+        }
+        command.args(["bash", "--norc"]);
     } else {
         command.args(&args.command);
     }

@@ -28,7 +28,7 @@ pub fn interrupted() -> bool {
     INTERRUPT.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
-/// While this lives, waits go on in spite of an interrupt: the clean-up after one needs them.
+/// Takes an interrupt as seen, and says whether there was one: the clean-up after it has waits of its own.
 pub fn forget_interrupt() -> bool {
     INTERRUPT.get().is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
 }

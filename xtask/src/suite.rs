@@ -40,8 +40,17 @@ impl Outcome {
         format!(": {} passed, {} failed", sum(" passed"), sum(" failed"))
     }
 
+    /// The tests that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &str> {
+        self.tests.iter().filter(|(_, how, _)| how == "FAILED").map(|(name, ..)| name.as_str())
+    }
+
     fn see(&mut self, line: &str, took: Duration) {
         if line.starts_with("test result: ") {
+            // A target without tests says nothing worth keeping.
+            if line.contains(" 0 passed; 0 failed;") {
+                return;
+            }
             self.results.push(line.to_owned());
         } else if let Some((name, how)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
             self.tests.push((name.to_owned(), how.to_owned(), took));
@@ -145,10 +154,12 @@ mod tests {
             "test scenarios::another ... FAILED",
             "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 3.00s",
             "test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s",
+            "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         ] {
             outcome.see(line, Duration::from_secs(1));
         }
-        assert_eq!(outcome.counted(), ": 41 passed, 1 failed");
+        assert_eq!((outcome.counted().as_str(), outcome.results.len()), (": 41 passed, 1 failed", 2));
+        assert_eq!(outcome.failed().collect::<Vec<_>>(), ["scenarios::another"]);
         let tests: Vec<_> = outcome.tests.iter().map(|(name, how, _)| (name.as_str(), how.as_str())).collect();
         assert_eq!(tests, [("scenarios::a_story", "ok"), ("scenarios::another", "FAILED")]);
         assert_eq!(Outcome::default().counted(), "");

@@ -48,7 +48,11 @@ impl Part {
             Err(error) => format!("{}: {error:#}", self.name),
         };
         let line = readme::step_line(self.took, &words);
-        if self.good() { line } else { line.replacen('✔', "✘", 1) }
+        if self.good() {
+            return line;
+        }
+        let failed = self.outcome.iter().flat_map(Outcome::failed).map(|name| format!("\n             {name}"));
+        line.replacen('✔', "✘", 1) + &failed.collect::<String>()
     }
 }
 

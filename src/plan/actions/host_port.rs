@@ -2,13 +2,12 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
 use super::pin_to_control_plane::{POD_SPEC, changes as pin_changes, node_to_pin};
-use super::{arg, browser_port, deployment, identify, json as as_json, patching, port, target_port};
+use super::{arg, browser_port, deployment, identify, json as as_json, patching, service, target_port};
 use crate::facts::{Facts, TargetFacts, node, proxy};
-use crate::model::{ActionName, Change, Finding, PortRef, Step, Text, Tier, Verify};
+use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 
 /// The namespace label by which Pod Security admission refuses pods.
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
@@ -82,11 +81,7 @@ fn holds(spec: &PodSpec, wanted: u16) -> bool {
 fn port_change(target: &TargetFacts<'_>, deployment: &Deployment, wanted: u16) -> Result<Change, Text> {
     let unknown = || Text::new("action.host-port.no_port");
     let spec = deployment.spec.as_ref().and_then(|s| s.template.spec.as_ref()).ok_or_else(unknown)?;
-    let (_, service_port) = port(target)?;
-    let target_port = match service_port.target_port.clone().unwrap_or(IntOrString::Int(service_port.port)) {
-        IntOrString::Int(n) => PortRef::Number(u16::try_from(n).map_err(|_| unknown())?),
-        IntOrString::String(name) => PortRef::Name(name),
-    };
+    let target_port = service(target)?.target_port().ok_or_else(unknown)?;
     let container_port = target_port::resolve(spec, &target_port).ok_or_else(unknown)?;
     let declared = spec.containers.iter().enumerate().find_map(|(c, container)| {
         let ports = container.ports.as_deref().unwrap_or_default();

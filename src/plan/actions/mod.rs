@@ -24,7 +24,7 @@ mod wake_kube_proxy;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, ServicePort};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -136,22 +136,17 @@ fn arg(step: &mut Step, name: &str, value: impl ToString) {
 
 /// The Service, or why there is nothing to plan.
 fn service<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<&'f ServiceFacts<'a>, Text> {
-    target
-        .service
-        .as_ref()
-        .ok_or_else(|| Text::new("plan.cannot.no_service").with("service", target.target.to_string()))
+    target.service.as_ref().ok_or_else(|| Text::new("plan.cannot.no_service").with("service", target.target))
 }
 
 /// The Service's port in question with its index.
 fn port<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<(usize, &'a ServicePort), Text> {
-    service(target)?.port.ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target.to_string()))
+    service(target)?.port.ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target))
 }
 
 /// The Deployment behind the Service.
 fn deployment<'a>(target: &TargetFacts<'a>) -> Result<&'a Deployment, Text> {
-    service(target)?
-        .deployment
-        .ok_or_else(|| Text::new("plan.cannot.no_deployment").with("service", target.target.to_string()))
+    service(target)?.deployment.ok_or_else(|| Text::new("plan.cannot.no_deployment").with("service", target.target))
 }
 
 /// Names an object and its uid, for a patch.
@@ -164,11 +159,6 @@ fn identify(kind: &str, meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::O
         },
         meta.uid.clone().unwrap_or_default(),
     )
-}
-
-/// The Service's `spec.type`, with the API's default.
-fn service_type(service: &Service) -> &str {
-    service.spec.as_ref().and_then(|s| s.type_.as_deref()).unwrap_or("ClusterIP")
 }
 
 /// A Kubernetes value as JSON; absent fields stay absent.
@@ -199,11 +189,10 @@ fn merge_map(path: &str, current: Option<&BTreeMap<String, String>>, entries: &[
 
 /// The node that the browser's address leads to; where that is unknown, the only control-plane node.
 fn entry_node<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Option<&'a Node> {
-    let nodes = &facts.snapshot.objects.nodes;
-    match target.reach.address.and_then(|a| a.node.as_deref()) {
-        Some(name) => nodes.iter().find(|n| node::name(n) == name),
+    match target.reach.node {
+        Some(name) => facts.node(name),
         None => {
-            let mut planes = nodes.iter().filter(|n| node::is_control_plane(n));
+            let mut planes = facts.snapshot.objects.nodes.iter().filter(|n| node::is_control_plane(n));
             planes.next().filter(|_| planes.next().is_none())
         }
     }

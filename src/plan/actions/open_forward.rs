@@ -3,14 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{arg, blank, browser_port, entry_node, node_port_owner, port, service, service_type};
+use super::{arg, blank, browser_port, entry_node, node_port_owner, port, service};
 use crate::facts::{Facts, TargetFacts, node};
 use crate::model::{Act, ActionName, Finding, Step, Text, Tier, Verify};
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let (namespace, service_name) = (target.target.namespace.clone(), target.target.service.clone());
-    if service_type(service(target)?.service) == "ExternalName" {
-        return Err(Text::new("action.open-forward.external_name").with("service", target.target.to_string()));
+    if service(target)?.kind() == "ExternalName" {
+        return Err(Text::new("action.open-forward.external_name").with("service", target.target));
     }
     let (_, service_port) = port(target)?;
     let here = here(facts, target);
@@ -20,7 +20,7 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
     };
     let listen_port = browser_port(target)
         .or_else(|| u16::try_from(service_port.port).ok())
-        .ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target.to_string()))?;
+        .ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target))?;
     if here.is_some()
         && let Some(owner) = node_port_owner(facts, target, listen_port)
     {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, PodSpec};
+use k8s_openapi::api::core::v1::{Node, PodSpec};
 use serde_json::json;
 
-use super::pin_to_control_plane::{POD_SPEC, covers};
+use super::pin_to_control_plane::POD_SPEC;
 use super::{arg, identify, json as as_json, patching};
-use crate::facts::{Facts, TargetFacts, node, proxy};
+use crate::facts::{Facts, TargetFacts, node, placement, proxy};
 use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 
 /// The one key kubeadm puts into the DaemonSet's nodeSelector.
@@ -20,13 +20,8 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
         .filter(|_| facts.proxy.kind == proxy::Kind::DaemonSet)
         .ok_or_else(|| Text::new("action.schedule-kube-proxy.none"))?;
     let spec = daemon_set.spec.as_ref().and_then(|s| s.template.spec.as_ref());
-    let unserved: Vec<&Node> = facts
-        .snapshot
-        .objects
-        .nodes
-        .iter()
-        .filter(|n| linux(n) && !facts.proxy.pods.contains_key(node::name(n)))
-        .collect();
+    let excluded = |n: &&Node| facts.proxy.excluded.contains_key(node::name(n));
+    let unserved: Vec<&Node> = facts.snapshot.objects.nodes.iter().filter(|n| linux(n)).filter(excluded).collect();
     let changes = spec.map(|s| changes(s, &unserved)).unwrap_or_default();
     if changes.is_empty() {
         return Err(Text::new("action.schedule-kube-proxy.not_excluded"));
@@ -42,66 +37,29 @@ fn linux(node: &Node) -> bool {
 }
 
 /// Takes away whatever keeps the pods off these nodes, and nothing else.
-fn changes(spec: &PodSpec, unserved: &[&Node]) -> Vec<Change> {
+fn changes(spec: &PodSpec, nodes: &[&Node]) -> Vec<Change> {
+    let mut mended = spec.clone();
     let mut changes = Vec::new();
-    let nothing = BTreeMap::new();
-    let labels = |n: &Node| n.metadata.labels.clone().unwrap_or_default();
-    let selector = spec.node_selector.as_ref().unwrap_or(&nothing);
-    if unserved.iter().any(|n| selector.iter().any(|(k, v)| labels(n).get(k) != Some(v))) {
-        changes.push(Change {
-            path: format!("{POD_SPEC}/nodeSelector"),
-            from: Some(as_json(selector)),
-            to: Some(json!({OS: "linux"})),
-        });
-    }
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|a| a.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref());
-    if let (Some(affinity), Some(required)) = (&spec.affinity, required) {
-        // Terms are alternatives; the requirements of one term hold together.
-        let admits = |n: &Node| {
-            required.node_selector_terms.iter().any(|t| {
-                let expressions = t.match_expressions.iter().flatten().all(|r| holds(r, labels(n).get(&r.key)));
-                let name = node::name(n).to_owned();
-                expressions && t.match_fields.iter().flatten().all(|r| holds(r, Some(&name)))
-            })
+    // Each turn mends one of the three fields that can exclude a node.
+    while let Some(found) = nodes.iter().find_map(|n| placement::exclusion(&mended, n)) {
+        let (field, from, to) = if found.path.ends_with("nodeSelector") {
+            mended.node_selector = Some(BTreeMap::from([(OS.to_owned(), "linux".to_owned())]));
+            ("nodeSelector", spec.node_selector.as_ref().map(as_json), Some(json!({OS: "linux"})))
+        } else if found.path.ends_with("nodeAffinity") {
+            mended.affinity = None;
+            ("affinity", spec.affinity.as_ref().map(as_json), None)
+        } else {
+            let everything = json!([{"operator": "Exists"}]);
+            mended.tolerations = serde_json::from_value(everything.clone()).ok();
+            ("tolerations", spec.tolerations.as_ref().map(as_json), Some(everything))
         };
-        if unserved.iter().any(|n| !admits(n)) {
-            changes.push(Change { path: format!("{POD_SPEC}/affinity"), from: Some(as_json(affinity)), to: None });
+        let change = Change { path: format!("{POD_SPEC}/{field}"), from, to };
+        if changes.contains(&change) {
+            break;
         }
-    }
-    let tolerated = |n: &Node| {
-        n.spec.as_ref().and_then(|s| s.taints.as_ref()).into_iter().flatten().all(|t| {
-            t.effect == "PreferNoSchedule" || spec.tolerations.iter().flatten().any(|tolerates| covers(tolerates, t))
-        })
-    };
-    if unserved.iter().any(|n| !tolerated(n)) {
-        changes.push(Change {
-            path: format!("{POD_SPEC}/tolerations"),
-            from: spec.tolerations.as_ref().map(as_json),
-            to: Some(json!([{"operator": "Exists"}])),
-        });
+        changes.push(change);
     }
     changes
-}
-
-/// Whether one requirement of a node affinity holds for a label's value.
-fn holds(requirement: &NodeSelectorRequirement, value: Option<&String>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let compare = |order: std::cmp::Ordering| {
-        let number = |s: Option<&String>| s.and_then(|s| s.parse::<i64>().ok());
-        number(value).zip(number(values.first())).is_some_and(|(have, want)| have.cmp(&want) == order)
-    };
-    match requirement.operator.as_str() {
-        "In" => value.is_some_and(|v| values.contains(v)),
-        "NotIn" => value.is_none_or(|v| !values.contains(v)),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(std::cmp::Ordering::Greater),
-        "Lt" => compare(std::cmp::Ordering::Less),
-        _ => true,
-    }
 }
 
 #[cfg(test)]

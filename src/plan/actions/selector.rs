@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
 use super::{arg, deployment, identify, patching, service};
+use crate::facts::service::template_labels;
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 use crate::plan::patch;
@@ -13,17 +15,15 @@ use crate::plan::patch;
 const APPLICATION_LABELS: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
 
 pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
-    let service = service(target)?.service;
+    let facts = service(target)?;
     let deployment = deployment(target)?;
-    let spec = deployment.spec.as_ref();
-    let labels = spec.and_then(|s| s.template.metadata.as_ref()?.labels.clone()).unwrap_or_default();
-    let current = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-    let wanted = wanted(current, &labels).or_else(|| spec?.selector.match_labels.clone()).unwrap_or_default();
+    let current = facts.selector();
+    let wanted = facts.mended_selector().or_else(|| by_application(deployment)).unwrap_or_default();
     let changes = changes(current, &wanted);
     if wanted.is_empty() || changes.is_empty() {
-        return Err(Text::new("plan.cannot.nothing_to_change").with("object", target.target.to_string()));
+        return Err(Text::new("plan.cannot.nothing_to_change").with("object", target.target));
     }
-    let object = identify("Service", &service.metadata);
+    let object = identify("Service", &facts.service.metadata);
     let mut step = patching(ActionName::Selector, Tier::T2, target, finding, object, changes, Verify::Cleared);
     arg(&mut step, "service", target.target);
     arg(&mut step, "from", current.map(list).unwrap_or_default());
@@ -32,20 +32,12 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
     Ok(step)
 }
 
-/// The present keys with the template's values; where no key is right, the label that names the application.
-fn wanted(
-    current: Option<&BTreeMap<String, String>>,
-    labels: &BTreeMap<String, String>,
-) -> Option<BTreeMap<String, String>> {
-    let pick = |keys: &mut dyn Iterator<Item = &str>| -> BTreeMap<String, String> {
-        keys.filter_map(|k| labels.get(k).map(|v| (k.to_owned(), v.clone()))).collect()
-    };
-    let kept = pick(&mut current.into_iter().flatten().map(|(k, _)| k.as_str()));
-    if !kept.is_empty() {
-        return Some(kept);
-    }
-    Some(pick(&mut APPLICATION_LABELS.into_iter().filter(|k| labels.contains_key(*k)).take(1)))
-        .filter(|m| !m.is_empty())
+/// The label of the template that names the application, else the Deployment's own selector.
+fn by_application(deployment: &Deployment) -> Option<BTreeMap<String, String>> {
+    let labels = template_labels(deployment)?;
+    let named = APPLICATION_LABELS.into_iter().find_map(|k| labels.get_key_value(k));
+    let named = named.map(|(k, v)| BTreeMap::from([(k.clone(), v.clone())]));
+    named.or_else(|| deployment.spec.as_ref()?.selector.match_labels.clone())
 }
 
 fn changes(current: Option<&BTreeMap<String, String>>, wanted: &BTreeMap<String, String>) -> Vec<Change> {

@@ -2,16 +2,15 @@
 
 use serde_json::Value;
 
-use super::{arg, identify, node_port_owner, patching, port, service, service_type};
+use super::{arg, identify, node_port_owner, patching, port, service};
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let name = target.target.to_string();
-    let service = service(target)?.service;
-    let kind = service_type(service);
-    let headless = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None");
-    if kind == "ExternalName" || headless {
+    let facts_of = service(target)?;
+    let (service, kind) = (facts_of.service, facts_of.kind());
+    if kind == "ExternalName" || facts_of.is_headless() {
         return Err(Text::new("action.service-node-port.impossible").with("service", name));
     }
     if !target.target.may_become_node_port() {

@@ -7,10 +7,10 @@ use crate::facts::{Facts, TargetFacts};
 use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 
 pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
-    let service = service(target)?.service;
-    let spec = service.spec.as_ref();
-    if spec.and_then(|s| s.external_traffic_policy.as_deref()) != Some("Local") {
-        return Err(Text::new("plan.cannot.nothing_to_change").with("object", target.target.to_string()));
+    let facts_of = service(target)?;
+    let service = facts_of.service;
+    if !facts_of.is_local() {
+        return Err(Text::new("plan.cannot.nothing_to_change").with("object", target.target));
     }
     let mut changes = vec![Change {
         path: "/spec/externalTrafficPolicy".to_owned(),
@@ -18,7 +18,7 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
         to: Some(Value::from("Cluster")),
     }];
     // A LoadBalancer with Local holds a health check port, which the API server takes away with the policy.
-    if let Some(port) = spec.and_then(|s| s.health_check_node_port).filter(|p| *p != 0) {
+    if let Some(port) = service.spec.as_ref().and_then(|s| s.health_check_node_port).filter(|p| *p != 0) {
         changes.push(Change { path: "/spec/healthCheckNodePort".to_owned(), from: Some(Value::from(port)), to: None });
     }
     let object = identify("Service", &service.metadata);

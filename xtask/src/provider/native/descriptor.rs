@@ -118,6 +118,11 @@ impl Descriptor {
         }
     }
 
+    /// Whether the member is a control-plane node.
+    pub fn is_control_plane(&self, member: &str) -> bool {
+        self.nodes.iter().any(|n| n.name == member && n.control_plane)
+    }
+
     /// All members' names.
     pub fn members(&self) -> Vec<&str> {
         self.nodes.iter().map(|n| n.name.as_str()).chain(["client", "gateway"]).collect()

@@ -108,16 +108,12 @@ fn daemon_set(plan: &Plan) -> Value {
     let mut mounts = vec![
         json!({ "mountPath": "/var/lib/kube-proxy", "name": "kube-proxy" }),
         json!({ "mountPath": "/run/xtables.lock", "name": "xtables-lock" }),
-        json!({ "mountPath": "/lib/modules", "name": "lib-modules", "readOnly": true }),
     ];
     let mut volumes = vec![
         json!({ "name": "kube-proxy", "configMap": { "name": "kube-proxy" } }),
         json!({ "name": "xtables-lock", "hostPath": { "path": "/run/xtables.lock", "type": "FileOrCreate" } }),
-        json!({ "name": "lib-modules", "hostPath": { "path": "/lib/modules" } }),
     ];
-    // /lib comes whole from the node, modules included.
-    mounts.pop();
-    volumes.pop();
+    // kubeadm's mount of /lib/modules is part of the node's whole /lib here.
     for (name, inside, outside) in TOOLS {
         mounts.push(json!({ "mountPath": inside, "name": name, "readOnly": true }));
         volumes.push(json!({ "name": name, "hostPath": { "path": outside } }));

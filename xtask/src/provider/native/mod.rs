@@ -13,6 +13,7 @@ mod files;
 mod images;
 pub mod imds;
 mod kube_proxy;
+mod limits;
 pub mod member;
 mod net;
 mod node;
@@ -67,6 +68,7 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     if let Some(running) = already(&request, &places)? {
         return Ok(running);
     }
+    limits::check(usize::from(request.workers) + 1)?;
     let generation = match teardown::generation(&places)? {
         Some(last) => last.checked_add(1).unwrap_or(0),
         None => 0,

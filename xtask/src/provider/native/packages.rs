@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -26,6 +27,7 @@ const NEEDED: &[(&str, &[&str])] = &[
 
 /// Says "do not start" to every packaged service; Debian's invoke-rc.d asks it (policy-rc.d interface).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+const DO_NOT_START: &str = "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n";
 
 /// The packages of which no file is there.
 pub fn missing() -> Vec<&'static str> {
@@ -53,7 +55,12 @@ pub fn ensure(install: bool) -> Result<()> {
             "these programs are missing and this is no Debian: {list}\n  install their equivalents, so that the files lie where Debian has them"
         );
     }
-    println!("installing Debian packages: {list}");
+    let _lock = one_at_a_time()?;
+    let wanted = missing();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    println!("installing Debian packages: {}", wanted.join(" "));
     let policy = Policy::put()?;
     let first = apt(&wanted);
     if first.is_err() {
@@ -68,6 +75,17 @@ pub fn ensure(install: bool) -> Result<()> {
         bail!("installed, but their programs are not where Debian has them: {}", still.join(" "));
     }
     Ok(())
+}
+
+/// A second command waits for the first one's installation.
+fn one_at_a_time() -> Result<std::fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    std::fs::create_dir_all("/run/lock")?;
+    let file = std::fs::File::create("/run/lock/kubectl-bookaccess-packages.lock")?;
+    run::wait_for("the other installation", Duration::from_secs(900), || {
+        Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)
+    })?;
+    Ok(file)
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
@@ -99,10 +117,11 @@ struct Policy(bool);
 impl Policy {
     fn put() -> Result<Self> {
         use std::os::unix::fs::PermissionsExt;
-        if Path::new(POLICY).exists() {
+        // Ours may have been left by a killed command.
+        if std::fs::read_to_string(POLICY).is_ok_and(|text| text != DO_NOT_START) {
             return Ok(Self(false));
         }
-        std::fs::write(POLICY, "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n")
+        std::fs::write(POLICY, DO_NOT_START)
             .and_then(|()| std::fs::set_permissions(POLICY, std::fs::Permissions::from_mode(0o755)))
             .with_context(|| format!("cannot write {POLICY}"))?;
         Ok(Self(true))

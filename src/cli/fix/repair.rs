@@ -1,0 +1,356 @@
+//! The loop of a repair: look, judge, plan, ask, act, verify; again until the page answers or no rung is left.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::super::args::{FixArgs, Globals, Output};
+use super::super::scope::{self, Field};
+use super::super::{consent, output};
+use super::fallback::{self, Fallback};
+use super::outcome::{self, Ended};
+use super::{Interrupt, Progress};
+use crate::apply::{self, Fix, Outcome, Settings};
+use crate::check::{self, Report};
+use crate::error::ExpectedError;
+use crate::exit::Exit;
+use crate::facts::Facts;
+use crate::model::{Act, ActionName, Plan, Severity, Snapshot, Step, Tier, Verify, Withheld};
+use crate::observe;
+use crate::plan::{self, Policy};
+use crate::render::json::{Document, StepOutcome};
+use crate::render::{self, Event};
+
+/// More rounds than causes that can hide behind each other on one path.
+const ROUNDS: usize = 8;
+/// A settling workload is looked at this often.
+const SETTLE_EVERY: Duration = Duration::from_millis(500);
+
+/// A run of `fix` under way.
+struct Run<'a> {
+    globals: &'a Globals,
+    args: &'a FixArgs,
+    field: Field,
+    progress: Progress,
+    interrupt: Interrupt,
+    fallback: Arc<Fallback>,
+    policy: Policy,
+    fix: Fix,
+    /// What became of each step, in order.
+    taken: Vec<(Step, StepOutcome)>,
+    /// The journal's number of the fallback's step, by target.
+    opened: BTreeMap<String, u32>,
+    withheld: Vec<Withheld>,
+    consented: bool,
+}
+
+/// Repairs, or with `dry` only says what it would do.
+///
+/// # Errors
+/// Where nothing could be looked at, consent was not given, or the run was interrupted.
+pub async fn run(globals: &Globals, args: &FixArgs, dry: bool) -> Result<Exit, ExpectedError> {
+    let progress = Progress::new(globals);
+    let interrupt = Interrupt::listen(globals);
+    let field = interrupt.or(scope::enter(globals, &args.targets)).await??;
+    let targets: Vec<String> = field.targets.iter().map(ToString::to_string).collect();
+    progress.say(&Event::Looking { targets: targets.join(", ") });
+    let fallback = Arc::new(Fallback::new(field.cluster.clone(), globals.locale));
+    let settings = Settings::new(&field.cluster, fallback.clone(), interrupt.token.clone()).map_err(failed)?;
+    let fix = Fix::begin(&field.cluster, targets, settings);
+    let policy = Policy { allow: args.allow.clone(), fallback: args.fallback, ..Policy::default() };
+    let mut run = Run {
+        globals,
+        args,
+        field,
+        progress,
+        interrupt,
+        fallback,
+        policy,
+        fix,
+        taken: Vec::new(),
+        opened: BTreeMap::new(),
+        withheld: Vec::new(),
+        consented: args.yes,
+    };
+    let snapshot = run.settled().await?;
+    if dry {
+        return run.dry_run(&snapshot);
+    }
+    let done = run.rounds(snapshot).await;
+    run.finish(done).await
+}
+
+impl Run<'_> {
+    async fn look(&self) -> Result<Snapshot, ExpectedError> {
+        let look = observe::look(&self.field.cluster, &self.field.targets, &self.field.wanted);
+        self.interrupt.or(look).await
+    }
+
+    /// A look at a cluster that had its time: a rollout or fresh start in progress is waited for.
+    async fn settled(&self) -> Result<Snapshot, ExpectedError> {
+        let deadline = Instant::now() + self.args.wait;
+        let mut told = false;
+        loop {
+            let snapshot = self.look().await?;
+            let facts = Facts::derive(&snapshot);
+            let waits_for = facts.targets.iter().find(|t| t.settling && t.reach.answers != Some(true));
+            let Some(target) = waits_for.filter(|_| Instant::now() < deadline) else {
+                return Ok(snapshot);
+            };
+            if !std::mem::replace(&mut told, true) {
+                let object = target.target.service_ref();
+                self.progress.say(&Event::Waiting { object, limit: self.args.wait });
+            }
+            self.interrupt.or(tokio::time::sleep(SETTLE_EVERY)).await?;
+        }
+    }
+
+    fn plan(&mut self, facts: &Facts<'_>, report: &Report) -> Plan {
+        self.policy.standing = facts
+            .targets
+            .iter()
+            .map(|t| t.target.to_string())
+            .filter(|name| fallback::standing(&self.field.cluster.uid, name).is_some())
+            .collect();
+        facts.targets.iter().for_each(|t| self.fallback.learn(t));
+        plan::plan(facts, &report.findings, &self.policy)
+    }
+
+    fn dry_run(mut self, snapshot: &Snapshot) -> Result<Exit, ExpectedError> {
+        let facts = Facts::derive(snapshot);
+        let report = check::run(&facts);
+        report.findings.iter().for_each(|f| self.progress.say(&Event::Found { finding: f.clone() }));
+        let plan = self.plan(&facts, &report);
+        let exit = if outcome::is_broken(&facts, &report) { Exit::Problem } else { Exit::Ok };
+        let style = render::Style { color: output::colors_stdout(self.globals.color), ..self.progress.style };
+        output::result(|out| match self.globals.output {
+            Output::Json => Document::plan(&plan, exit).write_json(out),
+            Output::Yaml => Document::plan(&plan, exit).write_yaml(out),
+            Output::Text | Output::Wide => render::plan::write(&style, &plan, out),
+        })?;
+        Ok(exit)
+    }
+
+    /// Rounds of look, plan and act, until nothing is left to do. The last look.
+    async fn rounds(&mut self, first: Snapshot) -> Result<Snapshot, ExpectedError> {
+        let mut snapshot = first;
+        for round in 0..ROUNDS {
+            let facts = Facts::derive(&snapshot);
+            let report = check::run(&facts);
+            let plan = self.plan(&facts, &report);
+            if round == 0 {
+                report.findings.iter().for_each(|f| self.progress.say(&Event::Found { finding: f.clone() }));
+            }
+            self.withheld.clone_from(&plan.withheld);
+            if plan.steps.is_empty() {
+                break;
+            }
+            self.consent(&plan).await?;
+            for (index, step) in plan.steps.iter().enumerate() {
+                if !self.take(index + 1, plan.steps.len(), step).await? {
+                    // What stands after it was planned on the assumption that it helps.
+                    break;
+                }
+            }
+            snapshot = self.look().await?;
+        }
+        Ok(snapshot)
+    }
+
+    /// Asks once with the whole plan; what a later round brings is covered by it, tiers being what they are.
+    async fn consent(&mut self, plan: &Plan) -> Result<(), ExpectedError> {
+        if self.consented {
+            return Ok(());
+        }
+        output::note(|out| render::plan::write(&self.progress.style, plan, out));
+        self.interrupt.or(consent::ask(self.globals.locale, render::prompt::fix())).await??;
+        self.consented = true;
+        Ok(())
+    }
+
+    /// Takes one step and verifies it; false where it did not help and was taken back.
+    async fn take(&mut self, number: usize, of: usize, step: &Step) -> Result<bool, ExpectedError> {
+        let start = Instant::now();
+        self.progress.say(&Event::StepStarted { number, of, step: step.clone() });
+        self.interrupt.acting.store(true, Ordering::Relaxed);
+        let result = self.act(number, of, step, start).await;
+        self.interrupt.acting.store(false, Ordering::Relaxed);
+        for warning in self.fix.take_warnings() {
+            self.progress.say(&Event::StepFailed { number, of, reason: warning });
+        }
+        result
+    }
+
+    async fn act(&mut self, number: usize, of: usize, step: &Step, start: Instant) -> Result<bool, ExpectedError> {
+        let seq = match self.fix.apply(step).await {
+            Ok(seq) => seq,
+            Err(apply::Error::Interrupted) => return Err(ExpectedError::interrupted()),
+            // Whoever holds the Lease, or a missing right, stands in the way of every other rung as well.
+            Err(error @ (apply::Error::Held { .. } | apply::Error::Journal { .. } | apply::Error::NoStateFolder)) => {
+                return Err(failed(error));
+            }
+            Err(error) => {
+                self.progress.say(&Event::StepFailed { number, of, reason: error.text() });
+                self.taken.push((step.clone(), StepOutcome::Failed));
+                self.policy.tried.insert((step.cause, step.name));
+                return Ok(false);
+            }
+        };
+        match self.verify(step).await {
+            Ok(true) => {
+                self.fix.verified(seq).await.map_err(failed)?;
+                if step.name == ActionName::OpenForward {
+                    self.opened.insert(step.target.clone(), seq);
+                }
+                self.taken.push((step.clone(), StepOutcome::Verified));
+                self.progress.say(&Event::StepVerified { number, of, took: start.elapsed() });
+                Ok(true)
+            }
+            verdict => {
+                if verdict.is_ok() {
+                    self.progress.say(&Event::StepWithoutEffect { number, of });
+                }
+                let reverted = self.fix.revert(seq).await;
+                let outcome = match &reverted {
+                    Ok(()) => {
+                        self.progress.say(&Event::Reverted { number, of });
+                        StepOutcome::Reverted
+                    }
+                    Err(error) => {
+                        self.progress.say(&Event::RevertFailed {
+                            number,
+                            of,
+                            step: step.clone(),
+                            reason: error.text(),
+                        });
+                        StepOutcome::RevertFailed
+                    }
+                };
+                self.taken.push((step.clone(), outcome));
+                self.policy.tried.insert((step.cause, step.name));
+                verdict.map(|_| false)
+            }
+        }
+    }
+
+    /// Whether the step brought what it should within its deadline: the probe that failed, made again, around our
+    /// own fallback.
+    async fn verify(&self, step: &Step) -> Result<bool, ExpectedError> {
+        let deadline = Instant::now() + patience(step);
+        loop {
+            let good = match step.verify {
+                Verify::Nothing => true,
+                Verify::Forwarding => self.forwarding(step).await?,
+                Verify::Cleared | Verify::Reachable => {
+                    let snapshot = self.look().await?;
+                    let facts = Facts::derive(&snapshot);
+                    let report = check::run(&facts);
+                    let target = facts.targets.iter().find(|t| t.target.to_string() == step.target);
+                    let answers = target.is_some_and(|t| t.reach.answers == Some(true));
+                    let blamed = report
+                        .findings
+                        .iter()
+                        .any(|f| f.target == step.target && f.code == step.cause && f.severity == Severity::Error);
+                    answers || (step.verify == Verify::Cleared && !blamed)
+                }
+            };
+            if good || Instant::now() >= deadline {
+                return Ok(good);
+            }
+            self.interrupt.or(tokio::time::sleep(Duration::from_millis(200))).await?;
+        }
+    }
+
+    /// Whether the forward that the step opened gives the right page.
+    async fn forwarding(&self, step: &Step) -> Result<bool, ExpectedError> {
+        let Act::Forward { listen_address, listen_port, .. } = &step.act else { return Ok(true) };
+        let Some(target) = self.field.targets.iter().find(|t| t.to_string() == step.target) else { return Ok(false) };
+        // It may have taken another port than was planned.
+        let listens = fallback::standing(&self.field.cluster.uid, &step.target)
+            .and_then(|s| s.report.listen.iter().find(|a| a.ip() == *listen_address).copied());
+        let at = listens.unwrap_or(SocketAddr::new(*listen_address, *listen_port));
+        self.interrupt.or(fallback::carries(at, target)).await
+    }
+
+    /// Ends the journal, says how each target stands, and gives the exit code.
+    async fn finish(mut self, done: Result<Snapshot, ExpectedError>) -> Result<Exit, ExpectedError> {
+        let snapshot = match done {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.fix.end(Outcome::Interrupted).await.map_err(failed)?;
+                return Err(error);
+            }
+        };
+        let facts = Facts::derive(&snapshot);
+        let report = check::run(&facts);
+        let mut ended = Vec::new();
+        for target in &facts.targets {
+            let name = target.target.to_string();
+            let repaired = target.reach.answers == Some(true);
+            if repaired
+                && !self.args.standby
+                && let Some(seq) = self.opened.remove(&name)
+            {
+                self.fix.revert(seq).await.map_err(failed)?;
+            }
+            let standing = fallback::standing(&self.field.cluster.uid, &name);
+            let acted = self.taken.iter().any(|(s, o)| s.target == name && *o == StepOutcome::Verified);
+            ended.push(outcome::of(&facts, target, &report, standing, self.fallback.started(&name), acted).await);
+        }
+        let exit = outcome::exit(&ended);
+        let id = self.fix.has_acted().then(|| self.fix.id().to_owned());
+        let outcome = match exit {
+            Exit::Ok => Outcome::Restored,
+            Exit::LocalOnly => Outcome::LocalOnly,
+            _ => Outcome::Failed,
+        };
+        self.fix.end(outcome).await.map_err(failed)?;
+        let told = Told {
+            globals: self.globals,
+            progress: &self.progress,
+            withheld: &self.withheld,
+            taken: &self.taken,
+            id: id.as_deref(),
+        };
+        told.tell(&facts, &ended, exit)?;
+        Ok(exit)
+    }
+}
+
+/// What is said at the end.
+struct Told<'a> {
+    globals: &'a Globals,
+    progress: &'a Progress,
+    withheld: &'a [Withheld],
+    taken: &'a [(Step, StepOutcome)],
+    id: Option<&'a str>,
+}
+
+impl Told<'_> {
+    fn tell(&self, facts: &Facts<'_>, ended: &[Ended], exit: Exit) -> Result<(), ExpectedError> {
+        let style = render::Style { color: output::colors_stdout(self.globals.color), ..self.progress.style };
+        let fixed: Vec<_> = ended.iter().map(|e| e.fixed.clone()).collect();
+        let report = Document::fix(self.id, &fixed, self.taken, self.withheld, exit);
+        output::result(|out| match self.globals.output {
+            Output::Json => report.write_json(out),
+            Output::Yaml => report.write_yaml(out),
+            Output::Text | Output::Wide => outcome::write(&style, facts, ended, self.withheld, self.id, out),
+        })
+    }
+}
+
+/// How long a step may take to show its effect, once it is in place.
+fn patience(step: &Step) -> Duration {
+    Duration::from_secs(match (&step.act, step.tier) {
+        (Act::Forward { .. } | Act::Wake { .. }, _) => 8,
+        (_, Tier::T3 | Tier::T4) => 30,
+        _ => 15,
+    })
+}
+
+/// An error of `apply` that ends the command.
+pub(super) fn failed(error: apply::Error) -> ExpectedError {
+    ExpectedError::new(error.exit(), error.text())
+}

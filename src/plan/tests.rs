@@ -1,0 +1,299 @@
+//! Plans for the checks' own fixtures: what is done, from where, under which grants.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::actions::kebab;
+use super::simulate::{inverse, simulate};
+use super::{Policy, patch, plan};
+use crate::check;
+use crate::facts::Facts;
+use crate::model::{Act, ActionName, Allow, Code, Plan, Severity, Snapshot};
+
+fn fixture(stem: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata").join(format!("{stem}.yaml"));
+    serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+}
+
+fn stems() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata");
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let yaml = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
+    yaml.map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+fn snapshot(value: &Value) -> Snapshot {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn planned(value: &Value, policy: &Policy) -> Plan {
+    let snapshot = snapshot(value);
+    let facts = Facts::derive(&snapshot);
+    plan(&facts, &check::run(&facts).findings, policy)
+}
+
+fn consent(allow: &[Allow]) -> Policy {
+    Policy { allow: allow.iter().copied().collect(), fallback: true, ..Policy::default() }
+}
+
+/// As the same user would stand with a laptop.
+fn from_laptop(mut value: Value) -> Value {
+    value["stand"] = json!({"root": false, "server": value["stand"]["server"]});
+    let value_object = value.as_object_mut().unwrap();
+    value_object.remove("host");
+    let probes = value_object["probes"].as_array_mut().unwrap();
+    probes.retain(|p| p["vantage"] != "outsider" && p["vantage"] != "nodeToPod");
+    for probe in probes.iter_mut().filter(|p| p["vantage"] == "client") {
+        probe["host"] = json!("203.0.113.10");
+        for key in ["status", "right"] {
+            probe.as_object_mut().unwrap().remove(key);
+        }
+        probe["outcome"] = json!("refused");
+    }
+    value
+}
+
+fn said(plan: &Plan) -> String {
+    let steps: Vec<String> = plan.steps.iter().map(|s| kebab(s.name)).collect();
+    let withheld: Vec<String> = plan
+        .withheld
+        .iter()
+        .map(|w| match w.needs {
+            Some(needs) => format!("{}({})", kebab(w.step.name), json!(needs).as_str().unwrap()),
+            None => kebab(w.step.name),
+        })
+        .collect();
+    format!("{} | {}", steps.join(" "), withheld.join(" "))
+}
+
+/// Fixture, grants: steps | withheld.
+#[test]
+fn as_root_on_the_node_that_the_address_leads_to() {
+    let system = &[Allow::System][..];
+    let table: [(&str, &[Allow], &str); 24] = [
+        ("healthy_kubeadm", &[], " | "),
+        ("ba1001", &[], " | create-service"),
+        ("ba1002", &[], "open-forward service-node-port | "),
+        ("ba1002_note", &[], " | "),
+        ("ba1003", &[], " | create-service"),
+        ("ba1101", &[], "target-port open-forward | "),
+        ("ba1102", &[], "target-port open-forward | "),
+        ("ba1201", &[], "selector open-forward | "),
+        ("ba1301", &[], "open-forward traffic-policy | "),
+        ("ba2001", &[], "scale open-forward | "),
+        ("ba2003", &[], " | mend-workload"),
+        ("ba2301", &[], "open-forward | mend-workload"),
+        ("ba3001", &[], "open-forward | install-kube-proxy"),
+        ("ba3002", &[], "open-forward open-forward | schedule-kube-proxy(system)"),
+        ("ba3002", system, "open-forward open-forward schedule-kube-proxy | "),
+        ("ba3002_warning", system, " | "),
+        ("ba3003", system, "open-forward restart-kube-proxy | "),
+        ("ba3019", &[], "open-forward | schedule-kube-proxy(system)"),
+        ("ba3020", &[], "open-forward wake-kube-proxy | "),
+        ("ba3020_nftables", &[], "open-forward | restart-kube-proxy(system)"),
+        ("ba3020_nftables", system, "open-forward restart-kube-proxy | "),
+        ("ba5011", &[], "open-forward pin-to-control-plane | restore-route"),
+        ("ba6001_near_miss", &[], " | "),
+        ("ba3002_behind_cluster_ip", system, "open-forward service-node-port | "),
+    ];
+    let wrong: Vec<String> = table
+        .iter()
+        .map(|(stem, allow, expected)| (stem, expected, said(&planned(&fixture(stem), &consent(allow)))))
+        .filter(|(_, expected, found)| *expected != found)
+        .map(|(stem, expected, found)| format!("{stem}: expected {expected:?}, found {found:?}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn from_elsewhere_the_page_comes_back_at_its_address_first() {
+    let laptop = fixture("ba3002_laptop");
+    assert_eq!(said(&planned(&laptop, &consent(&[]))), "host-port | schedule-kube-proxy(system)");
+    assert_eq!(said(&planned(&laptop, &consent(&[Allow::System]))), "schedule-kube-proxy | ");
+    let tried = Policy { tried: BTreeSet::from([(Code(3002), ActionName::HostPort)]), ..consent(&[]) };
+    assert_eq!(said(&planned(&laptop, &tried)), "open-forward | schedule-kube-proxy(system)");
+    let none = Policy { fallback: false, ..tried };
+    assert_eq!(said(&planned(&laptop, &none)), " | schedule-kube-proxy(system)");
+
+    let mut baseline = laptop.clone();
+    baseline["objects"]["namespaces"] = json!([{"metadata": {"name": "bookinfo",
+        "labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}]);
+    let plan = planned(&baseline, &consent(&[]));
+    assert_eq!(said(&plan), "open-forward | schedule-kube-proxy(system)");
+    let Act::Forward { listen_address, listen_port, front, .. } = &plan.steps[0].act else { panic!("{plan:?}") };
+    assert_eq!((listen_address.to_string().as_str(), *listen_port, *front), ("127.0.0.1", 30080, false));
+
+    assert_eq!(said(&planned(&fixture("ba6001"), &consent(&[]))), "open-forward | open-security-group");
+    assert_eq!(said(&planned(&from_laptop(fixture("ba1002")), &consent(&[]))), "service-node-port | ");
+    assert_eq!(said(&planned(&fixture("ba5011_laptop"), &consent(&[]))), "pin-to-control-plane | restore-route");
+}
+
+#[test]
+fn without_a_fallback_the_node_gets_the_last_rung() {
+    let none = Policy { fallback: false, ..consent(&[]) };
+    assert_eq!(said(&planned(&fixture("ba3019"), &none)), "host-port | schedule-kube-proxy(system)");
+    let tried = Policy { tried: BTreeSet::from([(Code(3019), ActionName::OpenForward)]), ..consent(&[]) };
+    assert_eq!(said(&planned(&fixture("ba3019"), &tried)), "host-port | schedule-kube-proxy(system)");
+    let standing = Policy { standing: BTreeSet::from(["bookinfo/productpage".to_owned()]), ..consent(&[]) };
+    assert_eq!(said(&planned(&fixture("ba3019"), &standing)), " | schedule-kube-proxy(system)");
+}
+
+#[test]
+fn data_is_not_moved_without_leave() {
+    let mut value = fixture("ba5011");
+    let spec = &mut value["objects"]["deployments"][0]["spec"]["template"]["spec"];
+    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}}, {"name": "cache", "emptyDir": {"medium": "Memory"}},
+        {"name": "config", "configMap": {"name": "c"}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "tmp", "mountPath": "/tmp"},
+        {"name": "cache", "mountPath": "/cache"}, {"name": "config", "mountPath": "/etc/c"}]);
+    assert_eq!(said(&planned(&value, &consent(&[]))), "open-forward pin-to-control-plane | restore-route");
+
+    for kept in [
+        json!({"name": "cache", "emptyDir": {}}),
+        json!({"name": "cache", "persistentVolumeClaim": {"claimName": "c"}}),
+        json!({"name": "cache", "hostPath": {"path": "/srv"}}),
+    ] {
+        value["objects"]["deployments"][0]["spec"]["template"]["spec"]["volumes"][1] = kept;
+        let plan = planned(&value, &consent(&[]));
+        assert_eq!(said(&plan), "open-forward | pin-to-control-plane(workload) restore-route");
+        assert!(plan.withheld[0].why.args.iter().any(|(_, v)| v.contains("cache")), "the loss is named");
+        let allowed = planned(&value, &consent(&[Allow::Workload]));
+        assert_eq!(said(&allowed), "open-forward pin-to-control-plane | restore-route");
+    }
+}
+
+#[test]
+fn a_host_port_pins_and_recreates() {
+    let plan = planned(&fixture("ba3002_laptop"), &consent(&[]));
+    let Act::Patch { object, changes, .. } = &plan.steps[0].act else { panic!("{plan:?}") };
+    assert_eq!(object.to_string(), "deployment/productpage-v1");
+    let shown: Vec<(String, Value)> =
+        changes.iter().map(|c| (patch::readable(&c.path), c.to.clone().unwrap())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("spec.template.spec.containers[0].ports[0].hostPort".to_owned(), json!(30080)),
+            ("spec.template.spec.nodeSelector".to_owned(), json!({"kubernetes.io/hostname": "cp1"})),
+            (
+                "spec.template.spec.tolerations".to_owned(),
+                json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}])
+            ),
+            ("spec.strategy".to_owned(), json!({"type": "Recreate"})),
+        ]
+    );
+}
+
+#[test]
+fn a_taken_node_port_and_an_owner_are_said() {
+    let mut value = fixture("ba1002");
+    value["objects"]["services"].as_array_mut().unwrap().push(json!({
+        "metadata": {"name": "goldpinger", "namespace": "kube-system"},
+        "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}}));
+    let plan = planned(&value, &consent(&[]));
+    assert_eq!(said(&plan), " | ");
+    assert!(plan.notes.iter().any(|n| n.key == "action.service-node-port.taken"), "{:?}", plan.notes);
+
+    let mut owned = fixture("ba1002");
+    owned["objects"]["services"][0]["metadata"]["labels"] = json!({"argocd.argoproj.io/instance": "bookinfo"});
+    let notes = planned(&owned, &consent(&[])).notes;
+    assert!(notes.iter().any(|n| n.key == "plan.note.owned"), "{notes:?}");
+}
+
+#[test]
+fn the_node_s_fallback_listens_on_its_own_address() {
+    let plan = planned(&fixture("ba3019"), &consent(&[]));
+    let Act::Forward { listen_address, listen_port, front, .. } = &plan.steps[0].act else { panic!("{plan:?}") };
+    assert_eq!((listen_address.to_string().as_str(), *listen_port, *front), ("10.0.0.10", 30080, true));
+}
+
+#[test]
+fn commands_do_exactly_what_the_step_does() {
+    let plan = planned(&fixture("ba1002"), &consent(&[]));
+    let step = plan.steps.iter().find(|s| s.name == ActionName::ServiceNodePort).unwrap();
+    assert_eq!(
+        step.command,
+        r#"kubectl -n bookinfo patch service productpage --type=json -p '[{"op":"replace","path":"/spec/type","value":"NodePort"},{"op":"add","path":"/spec/ports/0/nodePort","value":30080}]'"#
+    );
+    assert_eq!(
+        step.undo,
+        r#"kubectl -n bookinfo patch service productpage --type=json -p '[{"op":"remove","path":"/spec/ports/0/nodePort"},{"op":"replace","path":"/spec/type","value":"ClusterIP"}]'"#
+    );
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let allow = proptest::collection::btree_set(
+        prop_oneof![Just(Allow::System), Just(Allow::Node), Just(Allow::Policy), Just(Allow::Workload)],
+        0..4,
+    );
+    let tried = proptest::collection::btree_set(
+        (
+            prop_oneof![Just(Code(1002)), Just(Code(3002)), Just(Code(3019)), Just(Code(5011))],
+            prop_oneof![Just(ActionName::OpenForward), Just(ActionName::HostPort), Just(ActionName::ScheduleKubeProxy)],
+        ),
+        0..3,
+    );
+    (allow, any::<bool>(), tried).prop_map(|(allow, fallback, tried)| Policy {
+        allow,
+        fallback,
+        tried,
+        ..Policy::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// For every fixture and any policy, from the node and from afar.
+    #[test]
+    fn a_plan_is_deterministic_permitted_disjoint_and_reversible(policy in policies(), afar in any::<bool>()) {
+        for stem in stems() {
+            let value = if afar { from_laptop(fixture(&stem)) } else { fixture(&stem) };
+            let before = snapshot(&value);
+            let facts = Facts::derive(&before);
+            let findings = check::run(&facts).findings;
+            let made = plan(&facts, &findings, &policy);
+            prop_assert_eq!(&made, &plan(&facts, &findings, &policy));
+            if findings.iter().all(|f| f.severity != Severity::Error) {
+                prop_assert_eq!(&made, &Plan::default(), "{}", stem);
+            }
+            let mut after = before.clone();
+            for (i, step) in made.steps.iter().enumerate() {
+                prop_assert!(step.act != Act::Tell);
+                prop_assert!(!policy.tried.contains(&(step.cause, step.name)), "{}: {:?}", stem, step.name);
+                prop_assert!(step.tier < crate::model::Tier::T4 || policy.allow.contains(&Allow::System));
+                prop_assert!(policy.fallback || step.name != ActionName::OpenForward);
+                prop_assert!(!step.command.is_empty());
+                for other in &made.steps[..i] {
+                    if let (Act::Patch { object: a, changes: x, .. }, Act::Patch { object: b, changes: y, .. }) = (&step.act, &other.act) {
+                        let clash = a == b && x.iter().any(|x| y.iter().any(|y| patch::overlap(&x.path, &y.path)));
+                        prop_assert!(!clash, "{}: {:?} and {:?}", stem, step.name, other.name);
+                    }
+                }
+                prop_assert!(simulate(&mut after, step).is_ok(), "{}: {:?}", stem, step);
+            }
+            for step in made.steps.iter().rev() {
+                prop_assert!(simulate(&mut after, &inverse(step)).is_ok(), "{}: {:?}", stem, step);
+            }
+            prop_assert_eq!(&after.objects, &before.objects, "{}", stem);
+        }
+    }
+}
+
+/// What a repair of the Service makes of the Snapshot is no longer a finding.
+#[test]
+fn a_repaired_service_needs_no_second_repair() {
+    for (stem, code) in [("ba1002", 1002), ("ba1005", 1005), ("ba1102", 1102), ("ba1201", 1201), ("ba1301", 1301)] {
+        let mut seen = snapshot(&fixture(stem));
+        let plan = planned(&fixture(stem), &consent(&[]));
+        for step in &plan.steps {
+            simulate(&mut seen, step).unwrap();
+        }
+        let left = check::run(&Facts::derive(&seen)).findings;
+        assert!(left.iter().all(|f| f.code != Code(code)), "{stem}: {left:?}");
+    }
+}

@@ -1,0 +1,59 @@
+//! A limit of the machine that clusters exhaust sooner than memory: how many inotify instances a user may have.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Result, bail};
+
+const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+
+/// API server and controller-manager watch their certificates; counted on v1.37.2.
+const CONTROL_PLANE: usize = 13;
+/// kubelet (7), containerd (2) and kube-proxy (1).
+const NODE: usize = 10;
+
+/// Fails where the programs of so many nodes would not get their inotify instances: kubelet says "too many open
+/// files" then, and its node never becomes Ready.
+pub fn check(nodes: usize) -> Result<()> {
+    let Some(limit) = fs::read_to_string(LIMIT).ok().and_then(|t| t.trim().parse::<usize>().ok()) else {
+        return Ok(());
+    };
+    judge(limit, in_use(), nodes)
+}
+
+fn judge(limit: usize, used: usize, nodes: usize) -> Result<()> {
+    let needed = CONTROL_PLANE + NODE * nodes;
+    if used + needed > limit {
+        bail!(
+            "the machine allows root {limit} inotify instances, {used} are in use and this cluster needs {needed}\n  end another cluster (cargo xtask cluster status shows them), or: sysctl -w fs.inotify.max_user_instances=1024"
+        );
+    }
+    Ok(())
+}
+
+/// The instances of root's processes.
+fn in_use() -> usize {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|process| process.metadata().is_ok_and(|m| m.uid() == 0))
+        .filter_map(|process| fs::read_dir(process.path().join("fd")).ok())
+        .flatten()
+        .flatten()
+        .filter_map(|fd| fs::read_link(fd.path()).ok())
+        .filter(|target| target.to_string_lossy() == "anon_inode:inotify")
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+
+    #[test]
+    fn two_clusters_fit_into_the_usual_limit_and_a_third_does_not() {
+        assert!(judge(128, 0, 3).is_ok());
+        assert!(judge(128, 43, 3).is_ok());
+        assert!(judge(128, 86, 3).is_err());
+    }
+}
