@@ -56,7 +56,8 @@ impl Sample {
     pub(crate) fn unready(&mut self) {
         let conditions = json!({"ready": false, "serving": false, "terminating": false});
         self.0["objects"]["endpointSlices"][0]["endpoints"][0]["conditions"] = conditions;
-        self.pod()["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}]);
+        self.pod()["status"]["conditions"] =
+            json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}]);
     }
 
     /// What every probe at the nodePort from outside brings.

@@ -171,9 +171,7 @@ fn status(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> 
     } else if all.is_empty() {
         inform(globals.locale, &Text::new("forward.none"));
     } else {
-        output::result(|out| {
-            all.iter().try_for_each(|s| out.write_all(words::status(globals.locale, s).as_bytes()))
-        })?;
+        output::result(|out| all.iter().try_for_each(|s| out.write_all(words::status(globals.locale, s).as_bytes())))?;
     }
     Ok(if all.iter().all(|s| s.report.phase.is_live()) { Exit::Ok } else { Exit::Problem })
 }

@@ -140,7 +140,10 @@ pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
             if IMAGE_REASONS.contains(&reason) {
                 return found(TroubleKind::Image, reason, message, None);
             }
-            if matches!(reason, "CrashLoopBackOff" | "RunContainerError" | "CreateContainerConfigError" | "CreateContainerError") {
+            if matches!(
+                reason,
+                "CrashLoopBackOff" | "RunContainerError" | "CreateContainerConfigError" | "CreateContainerError"
+            ) {
                 return found(TroubleKind::Crash, reason, message, last);
             }
         }

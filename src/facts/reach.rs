@@ -160,8 +160,7 @@ pub fn leads_to<'a>(snapshot: &'a Snapshot, address: &'a Address) -> Option<&'a 
 /// where the repair is made; elsewhere one that answers. InternalIPs only where nothing else is known.
 fn choose<'a>(snapshot: &'a Snapshot, answers: impl Fn(&'a Address) -> Option<bool>) -> Option<&'a Address> {
     let here = snapshot.stand.node.as_deref();
-    let mut candidates: Vec<(u8, &Address)> =
-        snapshot.addresses.iter().filter_map(|a| Some((class(a)?, a))).collect();
+    let mut candidates: Vec<(u8, &Address)> = snapshot.addresses.iter().filter_map(|a| Some((class(a)?, a))).collect();
     if candidates.iter().any(|(c, _)| *c == TYPED) {
         candidates.retain(|(c, _)| *c == TYPED);
     } else if here.is_some() && candidates.iter().any(|(_, a)| leads_to(snapshot, a) == here) {

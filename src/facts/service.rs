@@ -75,8 +75,7 @@ impl<'a> ServiceFacts<'a> {
 
     /// `clusterIP: None`.
     pub fn is_headless(&self) -> bool {
-        self.kind() == "ClusterIP"
-            && self.service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None")
+        self.kind() == "ClusterIP" && self.service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None")
     }
 
     /// The nodePort of the port in question.

@@ -65,7 +65,10 @@ pub async fn bind(spec: &Spec) -> Result<Listeners, Error> {
                     all.sockets.push((pair, socket));
                 }
                 Err(error)
-                    if is_localhost && address.is_ipv6() && error.kind() != ErrorKind::AddrInUse && !bound.is_empty() => {}
+                    if is_localhost
+                        && address.is_ipv6()
+                        && error.kind() != ErrorKind::AddrInUse
+                        && !bound.is_empty() => {}
                 Err(error) => return Err(name(error, address)),
             }
         }

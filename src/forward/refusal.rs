@@ -23,9 +23,8 @@ impl From<watch::Error> for ExpectedError {
         match error {
             watch::Error::Connect(error) => error.into(),
             watch::Error::NotFound { object } => {
-                let text = Text::new("error.forward.not_found")
-                    .with("object", &object)
-                    .with("namespace", object.namespace());
+                let text =
+                    Text::new("error.forward.not_found").with("object", &object).with("namespace", object.namespace());
                 Self::new(Exit::Usage, text)
             }
             watch::Error::NoPort { object, port, known } => {
@@ -97,10 +96,8 @@ impl From<supervise::Error> for ExpectedError {
             supervise::Error::Stuck { id, pid } => {
                 Self::new(Exit::Problem, Text::new("error.forward.stuck").with("id", id).with("pid", pid))
             }
-            supervise::Error::ForegroundOnly => {
-                Self::new(Exit::Usage, Text::new("error.forward.foreground_only"))
-                    .hint(Text::new("error.forward.run_foreground"))
-            }
+            supervise::Error::ForegroundOnly => Self::new(Exit::Usage, Text::new("error.forward.foreground_only"))
+                .hint(Text::new("error.forward.run_foreground")),
         }
     }
 }

@@ -308,12 +308,7 @@ impl View {
             direct: stats.count(Way::Direct),
             tunnel: stats.count(Way::Tunnel),
             last_failure: stats.last_failure().map(|(at, message)| Failure { at, message }),
-            api_lost: inside
-                .feeds
-                .loss
-                .borrow()
-                .as_ref()
-                .map(|l| Failure { at: l.since, message: l.message.clone() }),
+            api_lost: inside.feeds.loss.borrow().as_ref().map(|l| Failure { at: l.since, message: l.message.clone() }),
             cluster: inside.spec.cluster.clone(),
         }
     }

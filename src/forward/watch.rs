@@ -173,8 +173,7 @@ impl Watch {
         let missing = |error, verb, resource| denied(error, verb, resource, &object);
         match self.spec.kind {
             Kind::Service => {
-                let service =
-                    self.api::<Service>().get(&name).await.map_err(|e| missing(e, "get", "services"))?;
+                let service = self.api::<Service>().get(&name).await.map_err(|e| missing(e, "get", "services"))?;
                 self.resolve(&service);
                 if let Some(at) = self.ports.iter().position(Option::is_none) {
                     let port = self.spec.pairs[at].port.clone();
@@ -375,11 +374,7 @@ fn identity(client: Client) -> Events {
 }
 
 /// Events of the one object that the forward is for.
-fn target<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    read: fn(K) -> Option<Box<Service>>,
-) -> Events
+fn target<K>(api: Api<K>, config: watcher::Config, read: fn(K) -> Option<Box<Service>>) -> Events
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -403,11 +398,7 @@ where
 }
 
 /// Events of the objects that list endpoints. After a list the new whole replaces the old at once.
-fn members<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    read: fn(&K) -> Vec<Member>,
-) -> Events
+fn members<K>(api: Api<K>, config: watcher::Config, read: fn(&K) -> Vec<Member>) -> Events
 where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {

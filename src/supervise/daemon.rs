@@ -70,7 +70,9 @@ async fn begin(path: &Path) -> Result<Begun, ExpectedError> {
         spec.connection.token = Some(token);
     }
     let lock = lock(&files).await?;
-    log::init(&files.log()).map_err(|source| registry::Error::File { path: files.log(), source }).map_err(Error::Files)?;
+    log::init(&files.log())
+        .map_err(|source| registry::Error::File { path: files.log(), source })
+        .map_err(Error::Files)?;
     remove_leftovers(&files).await;
     let forward = Forward::open(spec).await?;
     tracing::info!(event = "started", pid = std::process::id(), urls = forward.view().urls().join(" "));

@@ -222,8 +222,10 @@ fn ids(folder: &Path, id: impl Fn(&str) -> Option<String>) -> Result<Vec<Files>,
         Err(source) => return Err(Error::File { path: folder.to_owned(), source }),
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut found: Vec<Files> =
-        names.filter(|n| !n.starts_with('.')).filter_map(|n| Some(Files { folder: folder.to_owned(), id: id(&n)? })).collect();
+    let mut found: Vec<Files> = names
+        .filter(|n| !n.starts_with('.'))
+        .filter_map(|n| Some(Files { folder: folder.to_owned(), id: id(&n)? }))
+        .collect();
     found.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(found)
 }

@@ -100,9 +100,10 @@ mod tests {
     fn it_steps_back_after_calm_and_waits_longer_after_a_relapse() {
         use Position::{Behind, Front};
         let mut standby = Standby::default();
-        assert_eq!(play(&mut standby, &[(0, false), (1_000, true), (5_999, true), (6_000, true)]), [
-            Front, Front, Front, Behind
-        ]);
+        assert_eq!(
+            play(&mut standby, &[(0, false), (1_000, true), (5_999, true), (6_000, true)]),
+            [Front, Front, Front, Behind]
+        );
         assert_eq!(play(&mut standby, &[(7_000, false), (8_000, false)]), [Behind, Front]);
         assert_eq!(play(&mut standby, &[(9_000, true), (18_999, true), (19_000, true)]), [Front, Front, Behind]);
     }

@@ -34,7 +34,8 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         .with("node", node)
         .with("elsewhere", elsewhere.join(", "))
         .severity(if hurts { Severity::Error } else { Severity::Warning });
-    let count = Evidence::Count { object: ObjectRef::cluster("Node", node), what: "endpoints".into(), have: 0, want: 1 };
+    let count =
+        Evidence::Count { object: ObjectRef::cluster("Node", node), what: "endpoints".into(), have: 0, want: 1 };
     let found = found.because(field(&object, "spec.externalTrafficPolicy", "Local")).because(count);
     vec![found.because_of(target.reach.failure())]
 }

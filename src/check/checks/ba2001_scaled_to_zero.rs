@@ -19,7 +19,8 @@ pub(crate) const CHECK: Check = Check {
 
 fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = &target.service else { return Vec::new() };
-    let Some(deployment) = service.deployment.filter(|d| service.deployment_matches && service::replicas(d) == 0) else {
+    let Some(deployment) = service.deployment.filter(|d| service.deployment_matches && service::replicas(d) == 0)
+    else {
         return Vec::new();
     };
     if service.live_pods().next().is_some() {

@@ -19,20 +19,19 @@ pub(crate) const CHECK: Check = Check {
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.service.as_ref().filter(|s| s.usable().next().is_none()) else { return Vec::new() };
-    let waiting = |p: &&k8s_openapi::api::core::v1::Pod| {
-        pod::is_running(p) && !pod::is_ready(p) && pod::trouble(p).is_none()
-    };
+    let waiting =
+        |p: &&k8s_openapi::api::core::v1::Pod| pod::is_running(p) && !pod::is_ready(p) && pod::trouble(p).is_none();
     let Some(sick) = service.live_pods().find(waiting) else { return Vec::new() };
     let name = pod::name(sick);
     let object = ObjectRef::namespaced("Pod", &target.target.namespace, name);
     let (status, reason, message) = pod::condition(sick, "Ready").unwrap_or(("False", "", ""));
     let probe = unhealthy(facts, &target.target.namespace, name);
     let why = probe.or(Some(message).filter(|m| !m.is_empty())).unwrap_or(reason);
-    let found = check
-        .found(target, object.clone())
-        .with("pod", name)
-        .with("why", why)
-        .severity(if target.settling { Severity::Warning } else { unless_it_answers(target) });
+    let found = check.found(target, object.clone()).with("pod", name).with("why", why).severity(if target.settling {
+        Severity::Warning
+    } else {
+        unless_it_answers(target)
+    });
     let condition = Evidence::Condition {
         object: object.clone(),
         condition: "Ready".to_owned(),

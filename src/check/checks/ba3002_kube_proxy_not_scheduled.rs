@@ -99,7 +99,8 @@ mod tests {
     fn calicos_ebpf_parks_it_on_purpose() {
         let mut sample = nowhere(Sample::healthy());
         sample.daemon_set()["spec"]["template"]["spec"]["nodeSelector"] = json!({"non-calico": "true"});
-        sample.objects("nodes")[0]["metadata"]["annotations"] = json!({"projectcalico.org/IPv4Address": "10.0.0.10/24"});
+        sample.objects("nodes")[0]["metadata"]["annotations"] =
+            json!({"projectcalico.org/IPv4Address": "10.0.0.10/24"});
         assert_eq!(sample.said(), []);
     }
 }

@@ -34,10 +34,11 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         _ if target.reach.is_turned_away() => false,
         _ => return Vec::new(),
     };
-    let found = check
-        .found(target, ObjectRef::cluster("Node", node))
-        .with("node", node)
-        .confidence(if agrees { Confidence::Likely } else { Confidence::Possible });
+    let found = check.found(target, ObjectRef::cluster("Node", node)).with("node", node).confidence(if agrees {
+        Confidence::Likely
+    } else {
+        Confidence::Possible
+    });
     vec![found.because_of(target.reach.failure()).because_of(inside).because_of([*proven])]
 }
 

@@ -41,10 +41,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     if follows || !(gone || facts.proxy.runs_on(node)) {
         return Vec::new();
     }
-    let mut found = check.found(target, ObjectRef::cluster("Node", node)).with("node", node).with(
-        "backends",
-        rule.backends.iter().map(|b| b.to_string()).collect::<Vec<_>>().join(", "),
-    );
+    let mut found = check
+        .found(target, ObjectRef::cluster("Node", node))
+        .with("node", node)
+        .with("backends", rule.backends.iter().map(|b| b.to_string()).collect::<Vec<_>>().join(", "));
     let ready: Vec<String> = service.usable().filter_map(|e| Some(format!("{}:{}", e.ip, e.port?))).collect();
     found = found.with("endpoints", ready.join(", "));
     if !gone {

@@ -26,8 +26,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some((ip, to)) = service.usable().find_map(|e| Some((e.ip, e.node?))) else { return Vec::new() };
     let on_dialled_node = facts.snapshot.stand.node.as_deref() == Some(from);
     let host = facts.snapshot.host.as_ref().filter(|_| on_dialled_node);
-    let unrouted = host
-        .and_then(|h| h.unrouted_pod_cidrs.iter().find(|c| service.usable().any(|e| node::cidr_contains(c, e.ip))));
+    let unrouted =
+        host.and_then(|h| h.unrouted_pod_cidrs.iter().find(|c| service.usable().any(|e| node::cidr_contains(c, e.ip))));
     let lost = |probes: &[&Probe]| !probes.is_empty() && probes.iter().all(|p| is_lost(&p.outcome));
     let by_hand = if on_dialled_node { target.reach.node_to_pod.as_slice() } else { &[] };
     let confidence = match unrouted {
@@ -92,7 +92,9 @@ mod tests {
         let mut sample = Sample::from_laptop();
         sample.answer(json!({"outcome": "timeout"}));
         assert!(sample.said().iter().all(|(code, _)| *code != 5011));
-        if let Some(probe) = sample.0["probes"].as_array_mut().into_iter().flatten().find(|p| p["vantage"] == "nodeProxy") {
+        if let Some(probe) =
+            sample.0["probes"].as_array_mut().into_iter().flatten().find(|p| p["vantage"] == "nodeProxy")
+        {
             *probe = json!({"vantage": "nodeProxy", "target": "bookinfo/productpage", "host": "cp1", "port": 30080,
                 "node": "cp1", "outcome": "timeout", "millis": 3000});
         }

@@ -20,7 +20,10 @@ pub fn status(locale: Locale, status: &Status) -> String {
     let phase = say(locale, &phase(report.phase)).to_owned();
     let mut lines = vec![
         format!("{}  {}", report.id, report.urls.join(" ")),
-        said(locale, Text::new("forward.status.phase").with("phase", phase).with("since", since).with("pid", status.pid)),
+        said(
+            locale,
+            Text::new("forward.status.phase").with("phase", phase).with("since", since).with("pid", status.pid),
+        ),
         said(locale, Text::new("forward.status.target").with("object", &report.object).with("target", &report.target)),
         said(
             locale,

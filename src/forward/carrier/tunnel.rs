@@ -162,10 +162,7 @@ mod tests {
                        \"x\": failed to connect to localhost:9999 inside namespace \"ID\", IPv4: dial tcp4 \
                        127.0.0.1:9999: connect: connection refused";
         assert_eq!(classify(refused).kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(
-            classify("failed to find sandbox \"x\" in store: not found").kind(),
-            ErrorKind::ConnectionRefused
-        );
+        assert_eq!(classify("failed to find sandbox \"x\" in store: not found").kind(), ErrorKind::ConnectionRefused);
         assert_eq!(classify("read: connection reset by peer").kind(), ErrorKind::ConnectionReset);
         assert_eq!(classify("write: broken pipe").kind(), ErrorKind::ConnectionReset);
     }
