@@ -26,6 +26,9 @@ pub type Choice = (Endpoint, Way);
 const SHUN_FIRST: u64 = 1_000;
 /// Longest shunning, in milliseconds.
 const SHUN_LONGEST: u64 = 30_000;
+/// Shunning of a way that leads nowhere: trying it would cost a connection its time. A scout tries it instead and ends
+/// this early.
+const SHUN_UNREACHABLE: u64 = 600_000;
 
 #[derive(Debug, Default, Clone)]
 struct Seat {
@@ -99,6 +102,12 @@ impl Balancer {
         *entry = (entry.0.saturating_add(1), now + shun);
     }
 
+    /// That way leads nowhere from here: no answer, or no route.
+    pub fn unreachable(&mut self, endpoint: &Endpoint, way: Way, now: u64) {
+        let entry = self.seats.entry(key(endpoint)).or_default().failures.entry(way).or_default();
+        *entry = (entry.0.saturating_add(1), now + SHUN_UNREACHABLE);
+    }
+
     /// That way carries bytes.
     pub fn worked(&mut self, endpoint: &Endpoint, way: Way) {
         if let Some(seat) = self.seats.get_mut(&key(endpoint)) {
@@ -111,7 +120,8 @@ impl Balancer {
         self.seats.retain(|k, seat| seat.live > 0 || set.iter().any(|e| key(e) == *k));
     }
 
-    fn is_shunned(&self, endpoint: &Endpoint, way: Way, now: u64) -> bool {
+    /// Whether a way is shunned at this time.
+    pub fn is_shunned(&self, endpoint: &Endpoint, way: Way, now: u64) -> bool {
         self.seats.get(&key(endpoint)).and_then(|s| s.failures.get(&way)).is_some_and(|(_, until)| *until > now)
     }
 }
@@ -150,6 +160,16 @@ mod tests {
         for dice in 0..50 {
             assert_eq!(balancer.pick(&set, &BOTH, &[], 5, dice), Some((endpoint(2), Way::Direct)));
         }
+    }
+
+    #[test]
+    fn a_way_that_leads_nowhere_is_left_to_the_scout() {
+        let mut balancer = Balancer::default();
+        let set = [endpoint(1)];
+        balancer.unreachable(&set[0], Way::Direct, 0);
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 60_000, 0).map(|c| c.1), Some(Way::Tunnel));
+        balancer.worked(&set[0], Way::Direct);
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 60_000, 0).map(|c| c.1), Some(Way::Direct));
     }
 
     #[test]

@@ -81,6 +81,20 @@ impl Front {
         Ok(())
     }
 
+    /// Lets connections that wait for an answer on the broken path begin anew: the kernel keeps the old destination
+    /// of a SYN for its repetitions unless it is told to forget it. Best effort; kubeadm requires the program.
+    pub async fn forget_unanswered(&self) {
+        for Way { public, .. } in &self.ways {
+            let (ip, port) = (public.ip().to_string(), public.port().to_string());
+            let args = ["-D", "-p", "tcp", "--orig-dst", &ip, "--orig-port-dst", &port, "--state", "SYN_SENT"];
+            let quiet = Command::new("conntrack").args(args).stdin(Stdio::null()).kill_on_drop(true).output().await;
+            // It also fails where there was nothing to forget.
+            if let Err(error) = quiet {
+                tracing::info!(event = "no-conntrack", error = %error);
+            }
+        }
+    }
+
     /// Takes the table away.
     ///
     /// # Errors

@@ -12,14 +12,23 @@ pub fn of_port(port: u16) -> Option<String> {
                 let target = std::fs::read_link(fd.path()).unwrap_or_default();
                 inodes.iter().any(|inode| target.as_os_str() == format!("socket:[{inode}]").as_str())
             });
-            let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
-            holds.then(|| format!("{} (pid {pid})", name.trim()))
+            holds.then(|| format!("{} (pid {pid})", name(&entry.path())))
         })
     }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = port;
         None
+    }
+}
+
+/// The program's name; where its file cannot be seen the kernel's own note of it, which is cut off at 15 letters.
+#[cfg(target_os = "linux")]
+fn name(process: &std::path::Path) -> String {
+    let program = std::fs::read_link(process.join("exe")).ok();
+    match program.as_deref().and_then(|p| p.file_name()).and_then(|n| n.to_str()) {
+        Some(name) => name.trim_end_matches(" (deleted)").to_owned(),
+        None => std::fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned(),
     }
 }
 

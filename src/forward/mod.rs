@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod relay;
 pub mod report;
 pub mod run;
+pub mod scout;
 pub mod session;
 pub mod spec;
 #[cfg(target_os = "linux")]

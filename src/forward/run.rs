@@ -22,8 +22,7 @@ use crate::supervise::state::Position;
 
 /// Open connections get so long to end when the forward stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// The front takes its place within this time at the start, or the forward begins without.
-#[cfg(target_os = "linux")]
+/// Rules and scout take no longer than this at the start, or the forward begins without them.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// Why a forward cannot begin.
@@ -62,6 +61,8 @@ struct Inside {
     position: feed::Sender<Option<Position>>,
     /// Whether the rules stand where `position` says.
     settled: feed::Sender<bool>,
+    /// Whether it is known which pods can be dialled directly.
+    scouted: feed::Sender<bool>,
     seen: Mutex<Seen>,
 }
 
@@ -105,6 +106,7 @@ impl Forward {
             feeds,
             position: feed::channel(None).0,
             settled: feed::channel(false).0,
+            scouted: feed::channel(false).0,
             seen: Mutex::new(Seen {
                 phase: Phase::Parking,
                 phase_since: now,
@@ -139,13 +141,18 @@ impl Forward {
             #[cfg(target_os = "linux")]
             let rules = keep_front(&mut front, &inside);
             #[cfg(not(target_os = "linux"))]
-            let rules = std::future::pending::<()>();
+            let rules = async {
+                inside.settled.send_replace(true);
+                std::future::pending::<()>().await
+            };
             let forget = forget_gone_pods(&inside);
+            let scouting = look_around(&inside);
             tokio::select! {
                 over = self.watch.run() => Some(over),
                 () = stop.cancelled() => None,
                 () = rules => None,
                 () = forget => None,
+                () = scouting => None,
             }
         };
         tracing::info!(event = "closing", over = ?over);
@@ -214,6 +221,15 @@ async fn keep_front(front: &mut super::front::Front, inside: &Inside) {
     tokio::join!(probing, leasing);
 }
 
+/// Scouts where there is a choice between ways. Never ends by itself.
+async fn look_around(inside: &Inside) {
+    if inside.spec.mode == Mode::Auto {
+        super::scout::scout(&inside.shared, &inside.scouted).await;
+    }
+    inside.scouted.send_replace(true);
+    std::future::pending().await
+}
+
 /// Keeps the balancer's books as short as the list of pods. Never ends by itself.
 async fn forget_gone_pods(inside: &Inside) {
     let mut endpoints = inside.feeds.endpoints.clone();
@@ -249,15 +265,12 @@ impl View {
         &self.0.urls
     }
 
-    /// Waits until the rules stand where they belong, at most a few seconds.
+    /// Waits until the rules stand where they belong and the ways to the pods are known, at most a few seconds.
     pub async fn settled(&self) {
-        #[cfg(target_os = "linux")]
-        {
-            let mut settled = self.0.settled.subscribe();
-            let done = settled.wait_for(|s| *s);
-            if tokio::time::timeout(SETTLE, done).await.is_err() {
-                tracing::warn!(event = "unsettled");
-            }
+        let (mut scouted, mut settled) = (self.0.scouted.subscribe(), self.0.settled.subscribe());
+        let both = async { tokio::join!(scouted.wait_for(|s| *s), settled.wait_for(|s| *s)).0.is_ok() };
+        if tokio::time::timeout(SETTLE, both).await.is_err() {
+            tracing::warn!(event = "unsettled");
         }
     }
 

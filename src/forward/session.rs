@@ -58,7 +58,8 @@ impl Shared {
         }
     }
 
-    fn now(&self) -> u64 {
+    /// Milliseconds since the forward began, the balancer's clock.
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -131,7 +132,8 @@ async fn attempts(client: &mut TcpStream, pair: usize, shared: &Shared) -> Resul
             Err(error) => {
                 last = format!("{name}: {error}");
                 tracing::info!(event = "dial-failed", pod = name, way = ?choice.1, error = %error);
-                again(shared, &mut tried, choice, true);
+                shun(shared, &choice, &error);
+                again(shared, &mut tried, choice);
                 continue;
             }
         };
@@ -148,26 +150,36 @@ async fn attempts(client: &mut TcpStream, pair: usize, shared: &Shared) -> Resul
             End::NotDelivered(why) => {
                 last = format!("{name}: {why}");
                 tracing::info!(event = "dial-failed", pod = name, way = ?choice.1, error = why);
-                again(shared, &mut tried, choice, true);
+                shun(shared, &choice, &std::io::ErrorKind::ConnectionRefused.into());
+                again(shared, &mut tried, choice);
             }
             End::Unanswered(why) if repeats < REPEATS => {
                 repeats += 1;
                 last = format!("{name}: {why}");
                 tracing::info!(event = "repeated", pod = name, way = ?choice.1, error = why);
-                again(shared, &mut tried, choice, false);
+                again(shared, &mut tried, choice);
             }
             End::Unanswered(why) | End::Broken(why) => return Err(format!("{name}: {why}")),
         }
     }
 }
 
-fn again(shared: &Shared, tried: &mut Vec<Choice>, choice: Choice, shun: bool) {
+fn again(shared: &Shared, tried: &mut Vec<Choice>, choice: Choice) {
     shared.stats.retried.fetch_add(1, Relaxed);
-    if shun {
-        let now = shared.now();
-        lock(&shared.balancer).failed(&choice.0, choice.1, now);
-    }
     tried.push(choice);
+}
+
+/// Remembers a failed dial: who refuses is tried again soon, who cannot be reached is left to the scout.
+pub(super) fn shun(shared: &Shared, (endpoint, way): &Choice, error: &std::io::Error) {
+    use std::io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+    let now = shared.now();
+    let mut balancer = lock(&shared.balancer);
+    match error.kind() {
+        TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown if *way == Way::Direct => {
+            balancer.unreachable(endpoint, *way, now);
+        }
+        _ => balancer.failed(endpoint, *way, now),
+    }
 }
 
 async fn carry(client: &mut TcpStream, mut upstream: Upstream, replay: &mut Replay, stats: &Stats) -> End {

@@ -18,8 +18,11 @@ use crate::supervise::state::{Position, Standby};
 
 /// Between two probes of a NodePort.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// kube-proxy's REJECT is rate-limited by the kernel and may take 1 s (lab-notes).
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A node takes a connection at once or not at all. What matters here is only whether it does: a REJECT that the kernel
+/// delays counts like a drop, and the sooner a dead path is known the fewer browsers meet it.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
+/// The page itself may be slow.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Decides the position until it is dropped. `Front::Always` needs no probe.
 pub async fn watch_node_port(
@@ -66,6 +69,10 @@ pub async fn watch_node_port(
             Ok(Err(error)) => Outcome::Other { message: error.to_string() },
             Err(_) => continue,
         };
+        if !outcome.is_right() && standby.position() == Position::Behind {
+            // Whether it is broken or was only a lost packet is known by a second look at once.
+            ticks.reset_immediately();
+        }
         let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = standby.observe(now, outcome.is_right());
         step(position, next, &format!("{outcome:?}"));
@@ -74,8 +81,13 @@ pub async fn watch_node_port(
 
 fn probe(outsider: &Outsider, node_port: SocketAddrV4, page: &Page) -> std::io::Result<Outcome> {
     let host = node_port.to_string();
-    let ask = Ask { host: &host, path: Some(&page.path), marker: page.marker.as_deref() };
-    outsider.inside(|| dial(IpAddr::V4(*node_port.ip()), node_port.port(), &ask, PROBE_TIMEOUT).0)
+    let connect = Ask { host: &host, path: None, marker: None };
+    let page = Ask { host: &host, path: Some(&page.path), marker: page.marker.as_deref() };
+    let (ip, port) = (IpAddr::V4(*node_port.ip()), node_port.port());
+    outsider.inside(|| match dial(ip, port, &connect, CONNECT_TIMEOUT).0 {
+        Outcome::Connected => dial(ip, port, &page, PAGE_TIMEOUT).0,
+        failed => failed,
+    })
 }
 
 fn step(position: &watch::Sender<Option<Position>>, next: Position, why: &str) {
@@ -99,6 +111,7 @@ pub async fn keep_leases(
     let mut ticks = interval(RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed = false;
+    let mut before = None;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -109,6 +122,10 @@ pub async fn keep_leases(
         match front.renew(now.unwrap_or(Position::Behind)).await {
             Ok(()) => {
                 failed = false;
+                if now == Some(Position::Front) && before != now {
+                    front.forget_unanswered().await;
+                }
+                before = now;
                 settled.send_if_modified(|s| !std::mem::replace(s, now.is_some()) && now.is_some());
             }
             Err(error) => {

@@ -299,6 +299,8 @@ impl Watch {
                 None => return Err("the watch ended".to_owned()),
                 Some(Err(message)) if is_other_authority(&message) => return Ok(Over::ClusterGone { message }),
                 Some(Err(message)) => return Err(message),
+                // A watch that begins says so before it has heard anything.
+                Some(Ok(Seen::Nothing)) => {}
                 Some(Ok(event)) => {
                     if let Some(over) = self.take(event) {
                         return Ok(over);

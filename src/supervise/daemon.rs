@@ -32,11 +32,6 @@ pub async fn run(record: &Path) -> Result<Exit, ExpectedError> {
     let _ = std::env::set_current_dir("/");
     match begin(record).await {
         Ok(begun) => {
-            let said = say(&FirstWord::Ready { urls: begun.forward.view().urls().to_vec() });
-            if said.is_err() {
-                tracing::warn!(event = "abandoned");
-                return Ok(Exit::Interrupted);
-            }
             serve(begun).await;
             Ok(Exit::Ok)
         }
@@ -106,7 +101,16 @@ async fn serve(begun: Begun) {
     tokio::spawn(obey_signals(stop.clone(), hurry.clone()));
     let view = begun.forward.view();
     let writer = tokio::spawn(write_status(begun.files.clone(), view.clone()));
-    let over = begun.forward.run(&stop, &hurry).await;
+    let ready = async {
+        view.settled().await;
+        put_status(&begun.files, &view);
+        if say(&FirstWord::Ready { urls: view.urls().to_vec() }).is_err() {
+            // Who started us did not wait to hear it: he was interrupted.
+            tracing::warn!(event = "abandoned");
+            stop.cancel();
+        }
+    };
+    let (over, ()) = tokio::join!(begun.forward.run(&stop, &hurry), ready);
     writer.abort();
     // The last write of the aborted task is over before the final one begins.
     let _ = writer.await;

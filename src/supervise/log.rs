@@ -65,8 +65,7 @@ pub fn parse(line: &str) -> Entry {
 /// Where the file cannot be opened.
 pub fn init(path: &Path) -> std::io::Result<()> {
     let writer = Rotating(Arc::new(Mutex::new(open(path)?)));
-    let filter =
-        EnvFilter::try_from_env("BOOKACCESS_LOG").unwrap_or_else(|_| EnvFilter::new("bookaccess=info,kube=warn"));
+    let filter = EnvFilter::try_from_env("BOOKACCESS_LOG").unwrap_or_else(|_| EnvFilter::new("bookaccess=info"));
     let subscriber = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

@@ -21,19 +21,24 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What ended by itself is shown so long.
 const KEEP_ENDED_HOURS: i64 = 24;
 
-/// Starts it, and returns once it listens and knows its pods. Where the same order runs already, that one is returned.
-/// A forward that stands in the way because its cluster was replaced by this one is ended.
+/// Starts it, and returns once it listens and knows its pods. Where the same order runs already, that one is returned;
+/// one that differs in address, mode or front gives way. So does a forward that stands in the way because its cluster
+/// was replaced by this one.
 ///
 /// # Errors
 /// See [`Error`]; then nothing runs and no file is left but the log.
 pub async fn start(spec: &Spec) -> Result<Started, Error> {
     let files = Files::own(&spec.id())?;
     prune();
-    if let Some(running) = running(&files) {
-        return Ok(running);
-    }
     make_room(spec).await?;
     let (spec, kubeconfig_env) = anchored(spec);
+    if let Some(running) = running(&files) {
+        let same = |record: Record| record.spec == Spec { connection: record.spec.connection.clone(), ..spec.clone() };
+        if files.read_record().is_ok_and(same) {
+            return Ok(running);
+        }
+        stop::end(&files).await?;
+    }
     let token = spec.connection.token.clone();
     let record = Record { version: VERSION, spec, kubeconfig_env, token: token.is_some() };
     files.write_record(&record)?;

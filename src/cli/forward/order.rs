@@ -11,8 +11,8 @@ use crate::cli::args::Globals;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::facts::node::internal_ips;
-use crate::forward::spec::{self, Front, Kind, Page, Pair, Spec, TargetWord};
-use crate::forward::{ForwardArgs, watch};
+use crate::forward::spec::{self, Front, Kind, Mode, Page, Pair, Spec, TargetWord};
+use crate::forward::{ForwardArgs, run, watch};
 use crate::model::{PortRef, Target, Text};
 use crate::observe::client::{Cluster, Connection, innermost};
 use crate::observe::{self, Scope};
@@ -26,6 +26,9 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
     let pairs = args.pairs.iter().map(|p| p.parse()).collect::<Result<Vec<Pair>, _>>()?;
     let addresses = spec::addresses(&args.addresses)?;
     let word = args.target.as_deref().map(str::parse::<TargetWord>).transpose()?;
+    if args.mode == Mode::Kernel {
+        return Err(run::Error::NoKernelCarrier.into());
+    }
     if args.front && !statedir::is_root() {
         return Err(ExpectedError::not_root(Text::new("error.forward.front_needs_root")));
     }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::forward::balancer::Way;
 use crate::forward::report::Phase;
+use crate::forward::spec::Front;
 use crate::forward::watch::Over;
 use crate::i18n::{Locale, say};
 use crate::model::Text;
@@ -42,6 +43,9 @@ pub fn status(locale: Locale, status: &Status) -> String {
         lines.push(said(locale, Text::new("forward.status.pods").with("pods", report.pods.join(", "))));
     }
     match report.position.filter(|_| report.phase.is_live()) {
+        Some(Position::Front) if report.front == Front::Always => {
+            lines.push(said(locale, Text::new("forward.status.always")));
+        }
         Some(Position::Front) => lines.push(said(locale, Text::new("forward.status.in_front"))),
         Some(Position::Behind) => lines.push(said(locale, Text::new("forward.status.behind"))),
         None => {}
@@ -129,6 +133,7 @@ fn event(entry: &Entry) -> Option<Text> {
     Some(match entry.event.as_str() {
         "started" => Text::new("forward.event.started").with("urls", field("urls")).with("pid", field("pid")),
         "endpoints" => Text::new("forward.event.endpoints").with("count", field("usable")).with("pods", field("pods")),
+        "position" if field("outcome") == "always" => Text::new("forward.event.always"),
         "position" if field("position") == "Front" => {
             Text::new("forward.event.in_front").with("outcome", field("outcome"))
         }
@@ -137,6 +142,7 @@ fn event(entry: &Entry) -> Option<Text> {
             .with("pod", field("pod"))
             .with("way", field("way").to_lowercase())
             .with("message", field("error")),
+        "unreachable" => Text::new("forward.event.unreachable").with("pod", field("pod")).with("message", field("error")),
         "repeated" => Text::new("forward.event.repeated").with("pod", field("pod")).with("message", field("error")),
         "aborted" => Text::new("forward.event.aborted").with("message", field("reason")),
         "api-lost" => Text::new("forward.event.api_lost").with("message", field("error")),
