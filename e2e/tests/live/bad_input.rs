@@ -32,7 +32,7 @@ fn s13_bad_input() {
         stage.page(PAGE)?;
         let before = Versions::read(&stage.cluster, &[NAMESPACE])?;
         let laptop = &stage.laptop;
-        refused(laptop, &["diagnose", "svc/productpag", "-n", NAMESPACE], 1, &[]).and_then(|ended| {
+        refused(laptop, &["diagnose", "svc/productpag", "-n", NAMESPACE], 2, &[]).and_then(|ended| {
             ensure!(format!("{}{}", ended.stdout, ended.stderr).contains("productpage"), "{}", ended.stdout);
             Ok(())
         })?;

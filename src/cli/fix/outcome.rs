@@ -22,16 +22,13 @@ pub struct Ended {
 
 /// Whether something is broken that counts.
 pub fn is_broken(facts: &Facts<'_>, report: &Report) -> bool {
-    facts.targets.iter().any(|t| counts(t, report) && t.reach.answers != Some(true) && blamed(t, report) != Some(false))
+    facts.targets.iter().any(|t| counts(t, report) && (is_blamed(t, report) || t.reach.answers == Some(false)))
 }
 
-/// Some(true): an error; Some(false): nothing worse than a warning, and nothing says that it does not answer.
-fn blamed(target: &TargetFacts<'_>, report: &Report) -> Option<bool> {
+/// Whether an error was found. A page that answers on another port than browsers dial has one as well.
+fn is_blamed(target: &TargetFacts<'_>, report: &Report) -> bool {
     let name = target.target.to_string();
-    if report.findings.iter().any(|f| f.target == name && f.severity == Severity::Error) {
-        return Some(true);
-    }
-    (target.reach.answers.is_none()).then_some(false)
+    report.findings.iter().any(|f| f.target == name && f.severity == Severity::Error)
 }
 
 /// Whether a target counts for the exit code: one that was named, and one with anything worse than a note.
@@ -52,7 +49,7 @@ pub async fn of(
 ) -> Ended {
     let here = leads_here(facts, target);
     let mut url = view::url(target);
-    let access = if target.reach.answers == Some(true) {
+    let access = if target.reach.answers == Some(true) && !is_blamed(target, report) {
         if acted { Access::Restored } else { Access::Unchanged }
     } else {
         let carried = match &standing {
@@ -68,7 +65,7 @@ pub async fn of(
                     .or_else(|| Some(format!("http://{at}{}", target.target.path)));
                 Access::LocalOnly
             }
-            None if blamed(target, report) == Some(false) => Access::Unchanged,
+            None if target.reach.answers.is_none() && !is_blamed(target, report) => Access::Unchanged,
             None => Access::None,
         }
     };

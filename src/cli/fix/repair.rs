@@ -15,6 +15,7 @@ use super::{Interrupt, Progress};
 use crate::apply::{self, Fix, Outcome, Settings};
 use crate::check::{self, Report};
 use crate::error::ExpectedError;
+use crate::error::forbidden::forbidden;
 use crate::exit::Exit;
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{Act, ActionName, Finding, Plan, Severity, Snapshot, Step, Tier, Verify, Withheld};
@@ -46,6 +47,8 @@ struct Run<'a> {
     opened: BTreeMap<String, u32>,
     withheld: Vec<Withheld>,
     consented: bool,
+    /// The first right that was missing.
+    forbidden: Option<ExpectedError>,
 }
 
 /// Repairs, or with `dry` only says what it would do.
@@ -75,6 +78,7 @@ pub async fn run(globals: &Globals, args: &FixArgs, dry: bool) -> Result<Exit, E
         opened: BTreeMap::new(),
         withheld: Vec::new(),
         consented: args.yes,
+        forbidden: None,
     };
     let snapshot = run.settled().await?;
     if dry {
@@ -130,7 +134,8 @@ impl Run<'_> {
         let report = check::run(&facts);
         report.findings.iter().for_each(|f| self.progress.say(&Event::Found { finding: f.clone() }));
         let plan = self.plan(&facts, &report);
-        let exit = if outcome::is_broken(&facts, &report) { Exit::Problem } else { Exit::Ok };
+        // As kubectl's dry runs: printing the plan is all that was asked.
+        let exit = Exit::Ok;
         let style = render::Style { color: output::colors_stdout(self.globals.color), ..self.progress.style };
         output::result(|out| match self.globals.output {
             Output::Json => Document::plan(&plan, exit).write_json(out),
@@ -200,6 +205,9 @@ impl Run<'_> {
             }
             Err(error) => {
                 self.progress.say(&Event::StepFailed { number, of, reason: error.text() });
+                if let apply::Error::Forbidden { verb, resource, namespace, .. } = &error {
+                    self.forbidden.get_or_insert_with(|| forbidden(verb, resource, Some(namespace)));
+                }
                 self.taken.push((step.clone(), StepOutcome::Failed));
                 self.policy.tried.insert((step.cause, step.name));
                 return Ok(false);
@@ -322,7 +330,10 @@ impl Run<'_> {
             id: id.as_deref(),
         };
         told.tell(&facts, &ended, exit)?;
-        Ok(exit)
+        match self.forbidden {
+            Some(refused) if exit == Exit::Problem => Err(refused),
+            _ => Ok(exit),
+        }
     }
 }
 
