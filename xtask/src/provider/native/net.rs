@@ -15,6 +15,10 @@ const NODES: &str = "nodes";
 /// The gateway's link to the client.
 const CLIENTS: &str = "clients";
 
+/// Where the gateway's default route leads: to a switch without a port. A packet for nowhere is refused on its way
+/// there, since the kernel itself says "no route" only five times in a row and then once a second.
+const OUTSIDE: &str = "outside";
+
 /// Lays the cables between members that have none yet, and sets addresses, routes and the gateway's translation.
 pub fn connect(plan: &Plan, gateway: &Running, client: &Running, nodes: &[Running]) -> Result<()> {
     gateway.feed(&["ip", "-batch", "-"], &bridge(plan))?;
@@ -51,8 +55,11 @@ fn cable(gateway: &Running, port: &str, member: &Running) -> String {
 }
 
 fn bridge(plan: &Plan) -> String {
-    let mut text =
-        format!("link add {NODES} type bridge\naddr add {}/24 dev {NODES}\nlink set {NODES} up\n", plan.gateway());
+    let mut text = format!(
+        "link add {NODES} type bridge\naddr add {}/24 dev {NODES}\nlink set {NODES} up\n\
+         link add {OUTSIDE} type bridge\nlink set {OUTSIDE} up\nroute add default dev {OUTSIDE}\n",
+        plan.gateway()
+    );
     if plan.request.ec2 {
         text.push_str(&format!("addr add {METADATA_ADDRESS}/32 dev {NODES} scope host\n"));
     }
@@ -93,6 +100,7 @@ table ip internet {{
     ip saddr {nodes} oifname \"{CLIENTS}\" masquerade
   }}
   chain between {{ type filter hook forward priority filter; policy accept;
+    oifname \"{OUTSIDE}\" reject with icmp type net-unreachable
     ct state established,related accept
     iifname \"{CLIENTS}\" ct status dnat accept
     iifname \"{CLIENTS}\" reject with icmp type net-unreachable
