@@ -75,7 +75,7 @@ impl Stage {
 
     /// The client sees the page fail, in one of these ways.
     pub fn no_page(&self, ways: &[Seen]) -> Result<()> {
-        page::expect_failure(&self.cluster.client, &self.url(), ways, Duration::from_secs(20)).map(drop)
+        page::expect_failure(&self.cluster.client, &self.url(), ways, Duration::from_secs(30)).map(drop)
     }
 
     /// Nothing of a former scenario is left, and what the cluster itself brings works.
@@ -84,7 +84,12 @@ impl Stage {
         self.laptop.clear().context("ending what runs on the laptop")?;
         app::remove(&self.cluster).context("removing the applications")?;
         kube_proxy::restore(&self.cluster).context("restoring kube-proxy")?;
-        // kube-proxy has taken the former Service's rules away: no stale ones lead a packet astray.
+        // kube-proxy has taken the former Service's rules away on every node: no stale ones lead a packet astray.
+        for node in &self.cluster.nodes {
+            let url = format!("http://{}:{}/", node.address, app::PORT);
+            page::expect_failure(&self.cluster.gateway, &url, &[Seen::Refused], Duration::from_secs(30))
+                .context("with no application applied")?;
+        }
         self.no_page(&[Seen::Refused]).context("with no application applied")
     }
 }
