@@ -65,31 +65,20 @@ pub fn restore(cluster: &Cluster) -> Result<()> {
     }
     wait_rolled_out(cluster)?;
     for node in &cluster.nodes {
-        mend(cluster, node)?;
+        dns_answers(cluster, node)?;
     }
     Ok(())
 }
 
-/// Waits until the cluster's DNS can be reached through the node's rules.
-///
-/// A kube-proxy 1.37 in nftables mode that starts over elements of a Service deleted meanwhile fails its first
-/// transaction ("delete element … No such file or directory") and from then on believes that the elements of other
-/// Services are there: DNS is lost on that node for up to an hour. Its tables removed, it writes them all.
-fn mend(cluster: &Cluster, node: &Node) -> Result<()> {
+/// Waits until the cluster's DNS can be reached through the node's rules: a rolled-out kube-proxy that has not written
+/// them would be blamed on the next scenario.
+fn dns_answers(cluster: &Cluster, node: &Node) -> Result<()> {
     let service = cluster.get(&["-n", NAMESPACE, "service/kube-dns"])?;
     let address = service["spec"]["clusterIP"].as_str().context("kube-dns without address")?;
     let dial = format!("timeout 2 bash -c '</dev/tcp/{address}/53'");
-    let answers = || node.place.shell(&dial).map(drop);
-    if until("DNS", Duration::from_secs(3), answers).is_ok() {
-        return Ok(());
-    }
-    if cluster.proxy_mode == "nftables" {
-        node.place.shell(
-            "nft 'table ip kube-proxy; delete table ip kube-proxy; table ip6 kube-proxy; delete table ip6 kube-proxy'",
-        )?;
-        restart_on(cluster, &node.place.name)?;
-    }
-    until(&format!("DNS through the rules of {}", node.place.name), Duration::from_secs(15), answers)
+    until(&format!("DNS through the rules of {}", node.place.name), Duration::from_secs(30), || {
+        node.place.shell(&dial).map(drop)
+    })
 }
 
 /// Waits until every scheduled kube-proxy pod is of the newest template and ready.
