@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
 use crate::condition::until;
 use crate::faults::Fault;
 
@@ -63,7 +63,22 @@ pub fn restore(cluster: &Cluster) -> Result<()> {
         let patch = json!([{"op": "replace", "path": "/spec/template", "value": template}]);
         cluster.json_patch(NAMESPACE, DAEMON_SET, &patch)?;
     }
-    wait_rolled_out(cluster)
+    wait_rolled_out(cluster)?;
+    for node in &cluster.nodes {
+        dns_answers(cluster, node)?;
+    }
+    Ok(())
+}
+
+/// Waits until the cluster's DNS can be reached through the node's rules: a rolled-out kube-proxy that has not written
+/// them would be blamed on the next scenario.
+fn dns_answers(cluster: &Cluster, node: &Node) -> Result<()> {
+    let service = cluster.get(&["-n", NAMESPACE, "service/kube-dns"])?;
+    let address = service["spec"]["clusterIP"].as_str().context("kube-dns without address")?;
+    let dial = format!("timeout 2 bash -c '</dev/tcp/{address}/53'");
+    until(&format!("DNS through the rules of {}", node.place.name), Duration::from_secs(30), || {
+        node.place.shell(&dial).map(drop)
+    })
 }
 
 /// Waits until every scheduled kube-proxy pod is of the newest template and ready.
@@ -85,9 +100,18 @@ pub fn wait_rolled_out(cluster: &Cluster) -> Result<()> {
 
 /// Restarts the kube-proxy of one node, which writes its rules anew.
 pub fn restart_on(cluster: &Cluster, node: &str) -> Result<()> {
-    for pod in pods(cluster, Some(node))? {
-        cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, &pod, "--grace-period=1"])?;
+    let old = pods(cluster, Some(node))?;
+    for pod in &old {
+        cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, pod, "--grace-period=1", "--wait=false"])?;
     }
+    until(&format!("a new kube-proxy pod on {node} is ready"), LIMIT, || {
+        let now = pods(cluster, Some(node))?;
+        ensure!(now.len() == 1 && !old.contains(&now[0]), "{now:?}");
+        let pod = cluster.get(&["-n", NAMESPACE, "pod", &now[0]])?;
+        let ready = &pod["status"]["containerStatuses"][0]["ready"];
+        ensure!(*ready == true, "{}", pod["status"]);
+        Ok(())
+    })?;
     wait_rolled_out(cluster)
 }
 

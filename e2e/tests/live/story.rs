@@ -1,5 +1,6 @@
 //! Scenario 1: the original story, as a person lives it.
 
+use anyhow::ensure;
 use e2e::app::Bookinfo;
 use e2e::objects::Objects;
 use e2e::page::Seen;
@@ -17,7 +18,7 @@ fn s01_cluster_ip_and_the_page_on_a_worker() {
         stage.operator.diagnose(&[], 1)?.leads("BA1002")?;
         let ended = stage.operator.must(&["fix", "--yes"], 0)?;
         let page = stage.page(PAGE)?;
-        anyhow::ensure!(page.contains("Book Details") && page.contains("Reviews served by"), "{page}");
+        ensure!(page.contains("Book Details") && page.contains("Reviews served by"), "{page}");
         insta::assert_snapshot!("original_story", steady(&format!("{}\n--- stderr\n{}", ended.stdout, ended.stderr)));
         node_port_works(stage, &stage.operator)?;
         undo(stage, &stage.operator, &before)?;

@@ -17,6 +17,10 @@ const TOOLS: &[(&str, &str, &str)] = &[
     ("alternatives", "/etc/alternatives", "/etc/alternatives"),
 ];
 
+/// Names of protocols. Without it `nft -j` prints their numbers, kube-proxy takes the elements that it finds at its
+/// start for others than its own, and removes them: other Services' elements, those of DNS among them, are lost.
+const PROTOCOLS: &str = "/etc/protocols";
+
 /// The mount points of [`TOOLS`], which its image must have.
 pub fn mount_points() -> Vec<&'static str> {
     TOOLS.iter().map(|(_, inside, _)| *inside).collect()
@@ -113,6 +117,8 @@ fn daemon_set(plan: &Plan) -> Value {
         json!({ "name": "kube-proxy", "configMap": { "name": "kube-proxy" } }),
         json!({ "name": "xtables-lock", "hostPath": { "path": "/run/xtables.lock", "type": "FileOrCreate" } }),
     ];
+    mounts.push(json!({ "mountPath": PROTOCOLS, "name": "protocols", "readOnly": true }));
+    volumes.push(json!({ "name": "protocols", "hostPath": { "path": PROTOCOLS, "type": "File" } }));
     // kubeadm's mount of /lib/modules is part of the node's whole /lib here.
     for (name, inside, outside) in TOOLS {
         mounts.push(json!({ "mountPath": inside, "name": name, "readOnly": true }));

@@ -14,6 +14,7 @@ const NEEDED: &[(&str, &[&str])] = &[
     ("containernetworking-plugins", &["/usr/lib/cni/bridge"]),
     ("iptables", &["/usr/sbin/iptables"]),
     ("nftables", &["/usr/sbin/nft"]),
+    ("netbase", &["/etc/protocols"]),
     ("iproute2", &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]),
     ("conntrack", &["/usr/sbin/conntrack"]),
     ("util-linux", &["/usr/bin/nsenter"]),
