@@ -221,6 +221,31 @@ fn claims(snapshot: &Snapshot) -> Vec<Finding> {
     check::runner::claims(&Facts::derive(snapshot))
 }
 
+/// JSON pointers of everything below a value.
+fn pointers(value: &serde_json::Value, at: String) -> Vec<String> {
+    let children: Vec<(String, &serde_json::Value)> = match value {
+        serde_json::Value::Object(map) => {
+            map.iter().map(|(k, v)| (format!("{at}/{}", k.replace('~', "~0").replace('/', "~1")), v)).collect()
+        }
+        serde_json::Value::Array(list) => list.iter().enumerate().map(|(i, v)| (format!("{at}/{i}"), v)).collect(),
+        _ => Vec::new(),
+    };
+    children.into_iter().flat_map(|(path, v)| std::iter::once(path.clone()).chain(pointers(v, path))).collect()
+}
+
+fn remove(tree: &mut serde_json::Value, pointer: &str) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match tree.pointer_mut(parent) {
+        Some(serde_json::Value::Object(map)) => {
+            map.remove(&key.replace("~1", "/").replace("~0", "~"));
+        }
+        Some(serde_json::Value::Array(list)) => {
+            list.remove(key.parse().unwrap());
+        }
+        _ => {}
+    }
+}
+
 /// A deterministic shuffle of one list.
 fn turn<T>(list: &mut Vec<T>, by: usize) {
     let length = list.len().max(1);
@@ -268,6 +293,25 @@ proptest! {
                 deny(&mut snapshot, *input);
             }
             no_more(&before, &claims(&snapshot), &format!("{} without {inputs:?}", fixture.stem));
+        }
+    }
+
+    /// What an API server or a hand-edited file may leave out, no check may stumble over.
+    #[test]
+    fn whatever_is_missing_nothing_panics(cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 1..6)) {
+        for fixture in fixtures() {
+            let mut tree = serde_json::to_value(&fixture.snapshot).unwrap();
+            for cut in &cuts {
+                let paths = pointers(&tree, String::new());
+                remove(&mut tree, &paths[cut.index(paths.len())]);
+            }
+            if let Ok(snapshot) = serde_json::from_value::<Snapshot>(tree) {
+                let facts = Facts::derive(&snapshot);
+                let found = check::run(&facts).findings;
+                for target in &facts.targets {
+                    check::path::path(&facts, target, &found);
+                }
+            }
         }
     }
 

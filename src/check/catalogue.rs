@@ -2,6 +2,8 @@
 
 use super::Check;
 
+#[path = "checks/ba0101_wrong_address.rs"]
+mod ba0101_wrong_address;
 #[path = "checks/ba1001_service_missing.rs"]
 mod ba1001_service_missing;
 #[path = "checks/ba1002_cluster_ip.rs"]
@@ -63,6 +65,7 @@ mod ba6001_dropped_on_the_way;
 
 /// Every check there is.
 pub static CATALOGUE: &[Check] = &[
+    ba0101_wrong_address::CHECK,
     ba1001_service_missing::CHECK,
     ba1002_cluster_ip::CHECK,
     ba1003_external_name::CHECK,

@@ -42,19 +42,22 @@ pub struct TargetFacts<'a> {
 impl<'a> Facts<'a> {
     /// Joins a Snapshot. Total: whatever is missing in it is missing here.
     pub fn derive(snapshot: &'a Snapshot) -> Self {
+        let proxy = Proxy::derive(snapshot);
         Self {
             snapshot,
-            proxy: Proxy::derive(snapshot),
             targets: snapshot
                 .targets
                 .iter()
                 .map(|target| {
                     let service = ServiceFacts::derive(snapshot, target);
                     let reach = Reach::derive(snapshot, target, service.as_ref());
-                    let settling = service.as_ref().is_some_and(|s| is_settling(s, snapshot.taken_at));
+                    let settling = service.as_ref().is_some_and(|s| {
+                        is_settling(s, snapshot.taken_at) || is_following(s, &reach, &proxy, snapshot.taken_at)
+                    });
                     TargetFacts { target, service, reach, settling }
                 })
                 .collect(),
+            proxy,
         }
     }
 
@@ -124,6 +127,13 @@ fn vantage(input: Input) -> Option<Vantage> {
         Input::PortForward => Some(Vantage::PortForward),
         _ => None,
     }
+}
+
+/// All is there, and a kube-proxy that runs on the node that is dialled has had no time yet to write its rules.
+fn is_following(service: &ServiceFacts<'_>, reach: &Reach<'_>, proxy: &Proxy<'_>, now: Timestamp) -> bool {
+    let young = |age: Option<i64>| age.is_some_and(|a| a < 5);
+    let changed = young(service.unchanged_for(now)) || service.live_pods().any(|p| young(pod::running_for(p, now)));
+    changed && service.is_sound() && reach.answers == Some(false) && reach.node.is_some_and(|n| proxy.runs_on(n))
 }
 
 /// The controllers have not caught up with the Deployment yet, or pods are young, not ready and not failing.

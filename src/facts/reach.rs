@@ -20,7 +20,7 @@ pub struct Reach<'a> {
     pub address: Option<&'a Address>,
     /// The node that address leads to: known, or the only control-plane node where the API server is behind it.
     pub node: Option<&'a str>,
-    /// The port a browser dials: the Service's nodePort, unless only the expected one was dialled.
+    /// The port a browser dials: the one expected of a page that may be made a NodePort, else the Service's nodePort.
     pub port: Option<u16>,
     /// Whether the page answers at `address` as far as this standpoint can tell: on a node as root the outsider
     /// probe decides, elsewhere the client's dial. None where nobody could look.
@@ -52,12 +52,15 @@ impl<'a> Reach<'a> {
             answers: None,
             decisive: Vec::new(),
         };
-        // Where the Service has another nodePort than expected, only one of the two may have been dialled.
+        // A page that is meant to be at a port is judged there. Another one is where its Service put it, unless only
+        // the expected port was dialled.
         let dialled = |port: Option<u16>| {
             port.filter(|p| reach.client.iter().chain(&reach.outsider).any(|probe| probe.port == *p))
         };
         let own = service.and_then(ServiceFacts::node_port);
-        reach.port = dialled(own).or_else(|| dialled(target.node_port)).or(own).or(target.node_port);
+        let meant = target.node_port.filter(|_| target.may_become_node_port());
+        let found = || dialled(own).or_else(|| dialled(target.node_port)).or(own).or(target.node_port);
+        reach.port = meant.or_else(found);
         let port = reach.port;
         reach.address = choose(snapshot, |address| reach.judge(snapshot, address, port).0);
         if let Some(address) = reach.address {

@@ -33,7 +33,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         Some(true) | None => Severity::Warning,
     };
     let object = target.target.service_ref();
-    let dialled = target.reach.client.iter().chain(&target.reach.outsider).copied().filter(|p| p.port == wanted);
+    let dialled = target.reach.outsider.iter().chain(&target.reach.client).copied().filter(|p| p.port == wanted);
     let found = check.found(target, object.clone()).with("wanted", wanted).with("actual", actual).severity(severity);
     let path = format!("spec.ports[{index}].nodePort");
     vec![found.because(field(&object, path, actual)).because_of(dialled.filter(|p| !p.outcome.is_right()))]

@@ -77,6 +77,6 @@ mod tests {
     fn a_silent_address_is_another_matter() {
         let mut sample = dropped();
         sample.probes(&["client"], None, json!({"outcome": "timeout"}));
-        assert_eq!(sample.said(), []);
+        assert!(sample.said().iter().all(|(code, _)| *code != 6001));
     }
 }
