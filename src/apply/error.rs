@@ -17,7 +17,7 @@ pub enum Error {
     Refused { object: ObjectRef, message: String },
     /// Somebody else changed the field.
     #[error("{object}: {field} is {}, expected {}", shown(found), shown(expected))]
-    Conflict { object: ObjectRef, field: String, expected: Option<Value>, found: Option<Value> },
+    Conflict { object: Box<ObjectRef>, field: String, expected: Option<Value>, found: Option<Value> },
     #[error("{object} is gone, or another of the same name took its place")]
     Gone { object: ObjectRef },
     /// Another fix is under way.

@@ -205,7 +205,7 @@ fn guarded(current: &Value, changes: &[Change]) -> Vec<Value> {
 /// A field that is not what it was expected to be, as an error.
 pub fn conflict(object: &ObjectRef, found: patch::Mismatch) -> Error {
     Error::Conflict {
-        object: object.clone(),
+        object: Box::new(object.clone()),
         field: patch::readable(&found.path),
         expected: found.expected,
         found: found.found,

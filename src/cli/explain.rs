@@ -10,6 +10,7 @@ use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::i18n::{Locale, say};
 use crate::model::{Code, Text};
+use crate::render::width::{WIDTH, wrap};
 
 /// Prints one entry, or the list of codes.
 ///
@@ -45,16 +46,13 @@ fn unknown(code: Code) -> ExpectedError {
 
 fn entry(check: &Check, locale: Locale) -> String {
     let heading = |key: &'static str| say(locale, &Text::new(key));
-    format!(
-        "{code} ({slug})\n{title}\n\n{why_heading}\n  {why}\n\n{fix_heading}\n  {fix}\n",
-        code = check.code,
-        slug = check.slug,
-        title = part(check, "title", locale),
-        why_heading = heading("explain.why"),
-        why = part(check, "why", locale),
-        fix_heading = heading("explain.fix"),
-        fix = part(check, "fix", locale),
-    )
+    let mut lines = vec![format!("{} ({})", check.code, check.slug)];
+    lines.extend(wrap("", &part(check, "title", locale), WIDTH));
+    for (name, text) in [("explain.why", "why"), ("explain.fix", "fix")] {
+        lines.extend([String::new(), heading(name)]);
+        lines.extend(wrap("  ", &part(check, text, locale), WIDTH));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// One text of the catalogue; what a finding would fill in stands as `<name>`.

@@ -9,6 +9,7 @@ use crate::i18n::{Locale, say};
 use crate::model::Text;
 use crate::render::Style;
 use crate::render::json::Document;
+use crate::render::width::{WIDTH, wrap};
 
 /// Writes a result to stdout, whole or not at all.
 ///
@@ -40,7 +41,9 @@ pub fn complain(locale: Locale, error: &ExpectedError) {
 
 /// The lines of [`complain`].
 pub fn complaint(locale: Locale, error: &ExpectedError) -> String {
-    let mut lines = format!("{} {}\n", say(locale, &Text::new("ui.level.error")), say(locale, &error.text));
+    let mark = format!("{} ", say(locale, &Text::new("ui.level.error")));
+    let mut lines = wrap(&mark, &say(locale, &error.text), WIDTH).join("\n") + "\n";
+    // A hint may be a command or a manifest, which are copied: never broken.
     for hint in &error.hints {
         for line in say(locale, hint).trim_end().lines() {
             lines.push_str(&format!("  {line}\n"));

@@ -7,7 +7,7 @@ use super::view::{Diagnosis, TargetView};
 use super::width::{WIDTH, wrap};
 use super::{evidence, path, plan};
 use crate::check::path::HopState;
-use crate::model::{Confidence, Finding, Severity, Step, Text};
+use crate::model::{Confidence, Finding, Gap, GapReason, Severity, Step, Text};
 
 /// Writes the whole diagnosis.
 ///
@@ -28,6 +28,11 @@ pub fn write(style: &Style, diagnosis: &Diagnosis, out: &mut impl Write) -> io::
     }
     for target in &diagnosis.targets {
         verdict(style, diagnosis, target, out)?;
+    }
+    if let Some(text) = here_answers(diagnosis) {
+        for line in wrap("", &style.say(&text), WIDTH) {
+            writeln!(out, "{line}")?;
+        }
     }
     unseen(style, diagnosis, out)?;
     if diagnosis.findings.iter().any(|f| f.severity == Severity::Error) {
@@ -150,18 +155,21 @@ fn verdict(style: &Style, diagnosis: &Diagnosis, target: &TargetView, out: &mut 
         None => (Paint::Warning, Text::new("render.verdict.unknown").with("url", place)),
     };
     writeln!(out, "{}", style.paint(paint, &style.say(&text)))?;
-    if diagnosis.on_node
-        && target.reachable == Some(true)
-        && let Some(port) = target.port
-    {
-        for line in wrap("", &style.say(&Text::new("ui.here_answers").with("port", port)), WIDTH) {
-            writeln!(out, "{line}")?;
-        }
-    }
     Ok(())
 }
 
-/// What was not looked at: one line in all, with `-o wide` one line each and the checks it cost.
+/// On a node where all is well: what is left to look at lies before the node.
+pub fn here_answers(diagnosis: &Diagnosis) -> Option<Text> {
+    let well = |t: &TargetView| t.reachable != Some(false) && !diagnosis.is_broken(t);
+    if !diagnosis.on_node || !diagnosis.targets.iter().all(well) {
+        return None;
+    }
+    let answers = diagnosis.targets.iter().filter(|t| t.reachable == Some(true));
+    let ports: Vec<String> = answers.filter_map(|t| t.port).map(|port| format!("{port}/tcp")).collect();
+    (!ports.is_empty()).then(|| Text::new("ui.here_answers").with("ports", ports.join(", ")))
+}
+
+/// What was not looked at: a few words, with `-o wide` one line each and the checks it cost.
 fn unseen(style: &Style, diagnosis: &Diagnosis, out: &mut impl Write) -> io::Result<()> {
     if diagnosis.gaps.is_empty() {
         return Ok(());
@@ -183,10 +191,25 @@ fn unseen(style: &Style, diagnosis: &Diagnosis, out: &mut impl Write) -> io::Res
         }
         return Ok(());
     }
-    let mut all: Vec<String> = diagnosis.gaps.iter().map(|gap| evidence::gap(style, gap)).collect();
-    all.dedup();
-    for line in wrap(&format!("{label}: "), &all.join(", "), WIDTH) {
+    // On a laptop, or without root, the same few inputs are missing every time: one sentence for all of them.
+    let standing = |reason: &GapReason| diagnosis.gaps.iter().any(|g| g.reason == *reason);
+    let mut remarks = Vec::new();
+    if standing(&GapReason::NotOnNode) {
+        remarks.push(style.say(&Text::new("render.note.unseen_here")));
+    }
+    if standing(&GapReason::NotRoot) {
+        remarks.push(style.say(&Text::new("render.note.unseen_unprivileged")));
+    }
+    for line in remarks.iter().flat_map(|remark| wrap("", remark, WIDTH)) {
         writeln!(out, "{}", style.paint(Paint::Faint, &line))?;
+    }
+    let own = |gap: &&Gap| !matches!(gap.reason, GapReason::NotOnNode | GapReason::NotRoot);
+    let mut all: Vec<String> = diagnosis.gaps.iter().filter(own).map(|gap| evidence::gap(style, gap)).collect();
+    all.dedup();
+    if !all.is_empty() {
+        for line in wrap(&format!("{label}: "), &all.join(", "), WIDTH) {
+            writeln!(out, "{}", style.paint(Paint::Faint, &line))?;
+        }
     }
     Ok(())
 }

@@ -223,7 +223,7 @@ impl Event {
             }
             Event::Unreachable { target } => Text::new("event.unreachable").with("target", target),
             Event::Standby { .. } => Text::new("event.standby"),
-            Event::AnswersHere { port } => Text::new("ui.here_answers").with("port", port),
+            Event::AnswersHere { port } => Text::new("ui.here_answers").with("ports", format!("{port}/tcp")),
             Event::UndoWith { .. } => Text::new("event.undo_with"),
             Event::Undoing { id, steps } => Text::new("event.undoing").with("id", id).with("steps", steps),
             Event::UndoMayBreak { target } => Text::new("event.undo_may_break").with("target", target),

@@ -42,7 +42,14 @@ pub fn sentence(style: &Style, subject: &ObjectRef, evidence: &Evidence) -> Stri
         Evidence::Condition { object, condition, status, message } => {
             format!("{}{condition}={status}{}", of(object), aside(message))
         }
-        Evidence::Count { object, what, have, want } => format!("{}{what} {have}/{want}", of(object)),
+        Evidence::Count { object, what, have, want } => {
+            let count = match what.as_str() {
+                "endpoints" => style.say(&Text::new("render.evidence.endpoints").with("have", have)),
+                "scheduled" => style.say(&Text::new("render.evidence.scheduled").with("have", have).with("want", want)),
+                other => format!("{other} {have}/{want}"),
+            };
+            format!("{}{count}", of(object))
+        }
         Evidence::Log { object, line } => {
             let text = Text::new("render.evidence.log").with("object", named(object));
             format!("{}: {line}", style.say(&text))

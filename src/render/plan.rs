@@ -11,8 +11,12 @@ use crate::model::{Act, ActionName, Allow, Plan, Step, Text, Tier, Withheld};
 /// # Errors
 /// Those of the writer.
 pub fn write(style: &Style, plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    // A step that can only be told may stand among the steps or, for want of any grant, among those withheld.
     let (told, taken): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|s| s.act == Act::Tell);
-    if taken.is_empty() && told.is_empty() && plan.withheld.is_empty() {
+    let (unasked, withheld): (Vec<&Withheld>, Vec<&Withheld>) =
+        plan.withheld.iter().partition(|w| w.step.act == Act::Tell && w.needs.is_none());
+    let told: Vec<&Step> = told.into_iter().chain(unasked.into_iter().map(|w| &w.step)).collect();
+    if taken.is_empty() && told.is_empty() && withheld.is_empty() {
         return writeln!(out, "{}", style.say(&Text::new("render.plan.empty")));
     }
     if !taken.is_empty() {
@@ -29,10 +33,10 @@ pub fn write(style: &Style, plan: &Plan, out: &mut impl Write) -> io::Result<()>
         write_step(style, "  - ", step, out)?;
         commands(style, "    ", step, out)?;
     }
-    if !plan.withheld.is_empty() {
+    if !withheld.is_empty() {
         heading(style, Text::new("render.plan.withheld"), out)?;
     }
-    for withheld in &plan.withheld {
+    for withheld in withheld {
         write_withheld(style, withheld, out)?;
     }
     for note in &plan.notes {

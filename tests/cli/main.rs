@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 
 mod binary;
+mod fixtures;
 mod server;
 
 use std::net::TcpListener;

@@ -1,10 +1,12 @@
-//! Everything a developer runs: `cargo xtask demo | test | e2e | cluster | tidy | codegen | new-check`.
+//! Everything a developer runs: `cargo xtask demo | test | e2e | cluster | codegen | new-check`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
 mod cluster;
+mod codegen;
 mod demo;
 mod e2e;
 mod image;
+mod new_check;
 mod provider;
 mod readme;
 mod run;
@@ -33,6 +35,15 @@ enum Command {
     Test(test::Args),
     /// Show the whole story on a fresh cluster: broken, diagnosed, fixed, undone
     Demo(demo::Args),
+    /// Write the catalogue of checks anew, from the files that are there
+    Codegen,
+    /// Begin a check: its code, its texts and its fixture, to be filled in
+    NewCheck {
+        /// BA and four digits
+        code: String,
+        /// What it finds, in lower case with dashes
+        slug: String,
+    },
     /// Load a page with new connections at a steady rate (started by `demo`)
     #[command(hide = true)]
     Load(demo::load::Args),
@@ -50,6 +61,8 @@ fn main() -> ExitCode {
         Command::E2e(args) => e2e::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
+        Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => demo::load::run(&args),
         Command::Member(args) => provider::native::member::run(&args),
         Command::Imds(args) => provider::native::imds::run(&args),

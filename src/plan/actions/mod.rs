@@ -140,7 +140,7 @@ fn service<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<&'f ServiceFacts<'a>, 
 }
 
 /// The Service's port in question with its index.
-fn port<'f, 'a>(target: &'f TargetFacts<'a>) -> Result<(usize, &'a ServicePort), Text> {
+fn port<'a>(target: &TargetFacts<'a>) -> Result<(usize, &'a ServicePort), Text> {
     service(target)?.port.ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target))
 }
 

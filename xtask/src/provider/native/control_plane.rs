@@ -217,7 +217,8 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
         "--cluster-name=kubernetes".into(),
         format!("--cluster-signing-cert-file={PKI}/ca.crt"),
         format!("--cluster-signing-key-file={PKI}/ca.key"),
-        "--controllers=*,bootstrapsigner,tokencleaner".into(),
+        // Without kubeadm's signer of certificate requests, which watches its files with four inotify instances.
+        "--controllers=*,bootstrapsigner,tokencleaner,-certificatesigningrequest-signing-controller".into(),
         format!("--kubeconfig={config}"),
         // kubeadm leaves the defaults of 20 and 30, with which the controllers need 5 s to get their tokens.
         "--kube-api-qps=200".into(),

@@ -163,6 +163,9 @@ fn make_view(args: &Args) -> Result<()> {
         // "No route" is said to everybody and at once: a program that tries before kube-proxy has written its rules
         // would otherwise sit out its timeout.
         let _ = fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0");
+        // "No route to that pod", said to a node, comes back through here on its way to the client, with the
+        // gateway's own address as its source.
+        fs::write("/proc/sys/net/ipv4/conf/all/accept_local", "1")?;
         let _ = fs::write("/proc/sys/net/ipv4/conf/all/send_redirects", "0");
         let _ = fs::write("/proc/sys/net/ipv4/conf/default/send_redirects", "0");
     }

@@ -231,7 +231,6 @@ fn write_files(plan: &Plan) -> Result<pki::Pki> {
         if node.control_plane {
             pki.control_plane(plan, &folder)?;
         }
-        fs::create_dir_all(folder.join("manifests"))?;
         pki.node(plan, &node.name, &folder)?;
         node::write_files(plan, node)?;
     }

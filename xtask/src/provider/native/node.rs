@@ -133,7 +133,6 @@ fn kubelet_config(plan: &Plan, node: &Node) -> String {
         "resolvConf": "/etc/resolv.conf",
         "rotateCertificates": false,
         "shutdownGracePeriod": "0s",
-        "staticPodPath": "/etc/kubernetes/manifests",
     });
     let mut config = config;
     // The field is younger than the oldest version that runs here.
