@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 #[derive(Default)]
 struct World {
     uid: String,
+    node: Value,
     service: Option<Value>,
     slices: Vec<Value>,
     /// Every change so far: the resource, and the watch event. A resourceVersion is an index into it.
@@ -26,22 +27,27 @@ const SERVICES: &str = "/api/v1/namespaces/bookinfo/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/bookinfo/endpointslices";
 
 impl Api {
-    /// With Service bookinfo/productpage and one ready pod at `pod`.
+    /// On loopback, with Service bookinfo/productpage and one ready pod at `pod`.
     pub fn start(pod: SocketAddr) -> Self {
+        Self::start_at("127.0.0.1", pod)
+    }
+
+    /// The same on another address, which is that of the only node.
+    pub fn start_at(ip: &str, pod: SocketAddr) -> Self {
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "productpage", "namespace": "bookinfo", "uid": "s", "resourceVersion": "1"},
             "spec": {"type": "ClusterIP", "selector": {"app": "productpage"},
                      "ports": [{"name": "http", "port": 9080, "targetPort": "http", "protocol": "TCP"}]},
         });
-        let world = World {
-            uid: "first-cluster".to_owned(),
-            service: Some(service),
-            slices: vec![slice(&[pod])],
-            changes: vec![],
-        };
+        let node = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "cp1"},
+            "status": {"addresses": [{"type": "InternalIP", "address": ip}]},
+        });
+        let (uid, slices) = ("first-cluster".to_owned(), vec![slice(&[pod])]);
+        let world = World { uid, node, service: Some(service), slices, changes: vec![] };
         let world = Arc::new((Mutex::new(world), Condvar::new()));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::clone(&world);
         std::thread::spawn(move || {
@@ -152,6 +158,7 @@ fn answer(path: &str, world: &World) -> (u16, Value) {
         _ if path == format!("{SERVICES}/productpage") && world.service.is_some() => {
             (200, world.service.clone().unwrap_or_default())
         }
+        "/api/v1/nodes" => list("NodeList", "v1", vec![world.node.clone()]),
         _ if path.ends_with("/deployments") => list("DeploymentList", "apps/v1", vec![]),
         _ => {
             let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 
 mod api;
+#[cfg(target_os = "linux")]
+mod front;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -24,8 +26,11 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Self::of(Api::start(page("first page")))
+    }
+
+    fn of(api: Api) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let api = Api::start(page("first page"));
         let config = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": api.url()}}],
@@ -111,7 +116,11 @@ fn address(url: &str) -> SocketAddr {
 
 /// A server that answers every connection with this text.
 fn page(text: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    page_at("127.0.0.1", text)
+}
+
+fn page_at(ip: &str, text: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
