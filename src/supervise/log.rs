@@ -101,6 +101,13 @@ pub struct Log {
     limit: u64,
 }
 
+impl Log {
+    /// For a process's stderr, which is not counted against the size.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+}
+
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         if self.size > 0 && self.size + line.len() as u64 > self.limit {

@@ -74,8 +74,7 @@ fn running(files: &Files) -> Option<Started> {
 async fn spawn(files: &Files, record: &Record, token: Option<String>) -> Result<Started, Error> {
     let program = std::env::current_exe().map_err(|source| spawn_error(Path::new("self"), source))?;
     let failed = |source| spawn_error(&program, source);
-    let stderr = std::fs::OpenOptions::new().create(true).append(true).open(files.log()).map_err(failed)?;
-    drop(log::open(&files.log()).map_err(failed)?);
+    let stderr = log::open(&files.log()).map_err(failed)?.into_file();
     let mut command = Command::new(&program);
     command
         .arg("forward-daemon")
