@@ -131,7 +131,7 @@ impl Fix {
 
     /// Whether any step was taken.
     pub fn has_acted(&self) -> bool {
-        self.journal.is_some()
+        !self.steps.is_empty()
     }
 
     /// What went wrong without stopping the fix, since the last call.
@@ -158,6 +158,8 @@ impl Fix {
             }
             Act::Forward { .. } | Act::Tell => {}
         }
+        // Where nothing can be written down, not even a Lease is made.
+        self.open_journal()?;
         if !matches!(step.act, Act::Forward { .. } | Act::Tell) {
             self.engage(step).await?;
         }
@@ -250,9 +252,9 @@ impl Fix {
     /// # Errors
     /// The journal cannot be written.
     pub async fn end(mut self, outcome: Outcome) -> Result<(), Error> {
-        let written = match self.journal {
-            Some(_) => self.record(Record::End { at: Timestamp::now(), outcome }).await,
-            None => Ok(()),
+        let written = match self.has_acted() {
+            true => self.record(Record::End { at: Timestamp::now(), outcome }).await,
+            false => Ok(()),
         };
         for (namespace, engaged) in std::mem::take(&mut self.engaged) {
             if let Some(lease) = engaged.lease
@@ -284,25 +286,30 @@ impl Fix {
         Ok(())
     }
 
+    fn open_journal(&mut self) -> Result<&mut Journal, Error> {
+        Ok(match &mut self.journal {
+            Some(journal) => journal,
+            empty => empty.insert(Journal::open(&self.settings.state, &self.settings.cluster, &self.id)?),
+        })
+    }
+
     /// Writes one record: to the disk or not at all, to the mirrors as far as they take it.
     async fn record(&mut self, record: Record) -> Result<(), Error> {
-        let journal = match &mut self.journal {
-            Some(journal) => journal,
-            None => {
-                let mut journal = Journal::open(&self.settings.state, &self.settings.cluster, &self.id)?;
-                journal.append(Record::Begin {
-                    fix: self.id.clone(),
-                    at: self.begun,
-                    cluster: self.settings.cluster.clone(),
-                    host: host(),
-                    targets: self.targets.clone(),
-                })?;
-                self.journal.insert(journal)
-            }
+        let begin = Record::Begin {
+            fix: self.id.clone(),
+            at: self.begun,
+            cluster: self.settings.cluster.clone(),
+            host: host(),
+            targets: self.targets.clone(),
         };
+        let journal = self.open_journal()?;
+        if journal.records().is_empty() {
+            journal.append(begin)?;
+        }
         journal.append(record)?;
+        let records = journal.records().to_vec();
         for (namespace, engaged) in self.engaged.iter_mut().filter(|(_, e)| e.mirrored) {
-            if let Err(error) = mirror::write(&self.writer, namespace, &self.id, journal.records()).await {
+            if let Err(error) = mirror::write(&self.writer, namespace, &self.id, &records).await {
                 tracing::warn!(%error, namespace, "the journal is not mirrored");
                 engaged.mirrored = false;
                 self.warnings.push(Text::new("apply.warning.no_mirror").with("namespace", namespace));

@@ -195,7 +195,7 @@ pub struct Found {
     pub parsed: Parsed,
 }
 
-/// All journals of a state folder; what cannot be read is not there.
+/// All journals of a state folder that hold anything; what cannot be read is not there.
 pub fn all(state: &Path) -> Vec<Found> {
     let entries = |dir: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
@@ -207,10 +207,15 @@ pub fn all(state: &Path) -> Vec<Found> {
             else {
                 continue;
             };
+            let parsed = parse(&String::from_utf8_lossy(&bytes));
+            // Opened by a fix that was refused before its first step.
+            if parsed == Parsed::default() {
+                continue;
+            }
             found.push(Found {
                 cluster: cluster.to_string_lossy().into_owned(),
                 fix: fix.to_string_lossy().into_owned(),
-                parsed: parse(&String::from_utf8_lossy(&bytes)),
+                parsed,
             });
         }
     }

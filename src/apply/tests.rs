@@ -244,7 +244,8 @@ async fn a_state_folder_that_cannot_be_written_stops_before_any_change() {
     std::fs::write(place.dir.path().join("journal"), "").unwrap();
     let mut fix = place.fix();
     assert!(matches!(fix.apply(&patch_step()).await, Err(Error::Journal { .. })));
-    assert_eq!(place.server.get(SERVICE).unwrap()["spec"]["type"], "ClusterIP");
+    fix.end(Outcome::Failed).await.unwrap();
+    assert!(place.server.writes().is_empty(), "not even a Lease");
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,6 +335,7 @@ async fn a_living_holder_excludes_a_second_fix_and_a_dead_one_does_not() {
     let step = patch_step();
     let (result, ()) = tokio::join!(fix.apply(&step), renewal);
     assert!(matches!(&result, Err(Error::Held { by, .. }) if by == "laptop pid 1"), "{result:?}");
+    assert!(!fix.has_acted() && journal::all(place.dir.path()).is_empty());
     assert_eq!(place.server.get(SERVICE).unwrap()["spec"]["type"], "ClusterIP");
 
     let begun = tokio::time::Instant::now();

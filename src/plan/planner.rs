@@ -17,14 +17,8 @@ pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     let mut plan = Plan::default();
     for target in &facts.targets {
         let name = target.target.to_string();
-        let errors: Vec<&Finding> = findings
-            .iter()
-            .filter(|f| f.target == name && f.severity == Severity::Error)
-            .enumerate()
-            // The leading cause is acted on however sure; what follows it only where it is more than possible.
-            .filter(|(rank, f)| *rank == 0 || f.confidence > Confidence::Possible)
-            .map(|(_, f)| f)
-            .collect();
+        let errors: Vec<&Finding> =
+            findings.iter().filter(|f| f.target == name && f.severity == Severity::Error).collect();
         if !errors.is_empty() {
             Choice { facts, target, policy, errors: &errors }.choose(&mut plan);
         }
@@ -125,6 +119,10 @@ impl Choice<'_, '_> {
                 if chosen.is_none_or(|tier| tier == Tier::T3) {
                     withhold(plan, step, None, Text::new("plan.withheld.told"));
                 }
+                continue;
+            }
+            // On a guess nothing is changed.
+            if finding.confidence == Confidence::Possible {
                 continue;
             }
             // Where the page is carried already, no workload is touched for access alone.

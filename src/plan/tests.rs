@@ -13,7 +13,7 @@ use super::simulate::{inverse, simulate};
 use super::{Policy, patch, plan};
 use crate::check;
 use crate::facts::Facts;
-use crate::model::{Act, ActionName, Allow, Code, Plan, Severity, Snapshot};
+use crate::model::{Act, ActionName, Allow, Code, Confidence, Plan, Severity, Snapshot};
 
 fn fixture(stem: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata").join(format!("{stem}.yaml"));
@@ -75,7 +75,7 @@ fn said(plan: &Plan) -> String {
 #[test]
 fn as_root_on_the_node_that_the_address_leads_to() {
     let system = &[Allow::System][..];
-    let table: [(&str, &[Allow], &str); 24] = [
+    let table: [(&str, &[Allow], &str); 26] = [
         ("healthy_kubeadm", &[], " | "),
         ("ba1001", &[], " | create-service"),
         ("ba1002", &[], "open-forward service-node-port | "),
@@ -97,6 +97,8 @@ fn as_root_on_the_node_that_the_address_leads_to() {
         ("ba3020", &[], "open-forward wake-kube-proxy | "),
         ("ba3020_nftables", &[], "open-forward | restart-kube-proxy(system)"),
         ("ba3020_nftables", system, "open-forward restart-kube-proxy | "),
+        ("ba4001", &[], "pin-to-control-plane open-forward | mend-node"),
+        ("ba4002", &[], "open-forward | "),
         ("ba5011", &[], "open-forward pin-to-control-plane | restore-route"),
         ("ba6001_near_miss", &[], " | "),
         ("ba3002_behind_cluster_ip", system, "open-forward service-node-port | "),
@@ -186,6 +188,16 @@ fn a_host_port_pins_and_recreates() {
             ("spec.strategy".to_owned(), json!({"type": "Recreate"})),
         ]
     );
+}
+
+#[test]
+fn on_a_guess_nothing_is_changed() {
+    let snapshot = snapshot(&fixture("ba3019"));
+    let facts = Facts::derive(&snapshot);
+    let mut findings = check::run(&facts).findings;
+    findings.iter_mut().for_each(|f| f.confidence = Confidence::Possible);
+    let policy = consent(&[Allow::System, Allow::Workload]);
+    assert_eq!(said(&plan(&facts, &findings, &policy)), "open-forward | ");
 }
 
 #[test]

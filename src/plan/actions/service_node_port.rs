@@ -43,7 +43,7 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
     let object = identify("Service", &service.metadata);
     let mut step = patching(ActionName::ServiceNodePort, Tier::T2, target, finding, object, changes, Verify::Cleared);
     arg(&mut step, "service", name);
-    arg(&mut step, "from", kind);
+    arg(&mut step, "from", port.node_port.map_or_else(|| kind.to_owned(), |p| format!("{kind} {p}")));
     arg(&mut step, "port", target.target.node_port.map_or_else(|| "-".to_owned(), |p| p.to_string()));
     Ok(step)
 }
