@@ -94,6 +94,7 @@ pub struct Fix {
     writer: Writer,
     settings: Settings,
     id: String,
+    begun: Timestamp,
     targets: Vec<String>,
     journal: Option<Journal>,
     engaged: BTreeMap<String, Engaged>,
@@ -109,10 +110,12 @@ impl Fix {
 
     /// The same, for a given writer.
     pub fn new(writer: Writer, targets: Vec<String>, settings: Settings) -> Self {
+        let begun = Timestamp::now();
         Self {
             writer,
             settings,
-            id: new_id(Timestamp::now()),
+            id: new_id(begun),
+            begun,
             targets,
             journal: None,
             engaged: BTreeMap::new(),
@@ -289,7 +292,7 @@ impl Fix {
                 let mut journal = Journal::open(&self.settings.state, &self.settings.cluster, &self.id)?;
                 journal.append(Record::Begin {
                     fix: self.id.clone(),
-                    at: Timestamp::now(),
+                    at: self.begun,
                     cluster: self.settings.cluster.clone(),
                     host: host(),
                     targets: self.targets.clone(),

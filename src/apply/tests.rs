@@ -261,18 +261,33 @@ async fn a_workload_that_does_not_come_up_is_put_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_daemon_set_that_lacks_a_node_is_no_failure() {
+    let place = Place::new();
+    let path = "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy";
+    place.server.put(
+        path,
+        json!({"apiVersion": "apps/v1", "kind": "DaemonSet",
+            "metadata": {"name": "kube-proxy", "namespace": "kube-system", "uid": "u3", "generation": 1},
+            "spec": {"selector": {"matchLabels": {"k8s-app": "kube-proxy"}}, "template": {"spec": {}}},
+            "status": {"observedGeneration": 1, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 1}}),
+    );
+    let mut step = pin_step();
+    if let Act::Patch { object, uid, .. } = &mut step.act {
+        (*object, *uid) = (ObjectRef::namespaced("DaemonSet", "kube-system", "kube-proxy"), "u3".to_owned());
+    }
+    let begun = tokio::time::Instant::now();
+    place.fix().apply(&step).await.unwrap();
+    assert!(begun.elapsed() > Duration::from_secs(15) && begun.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_interrupted_step_is_put_back() {
     let place = Place::new();
     let before = place.server.get(DEPLOYMENT).unwrap();
     place.server.set(DEPLOYMENT, "/status/availableReplicas", json!(0));
-    let mut fix = place.fix();
-    let cancel = place.settings().cancel;
-    let mut settings = place.settings();
-    settings.cancel = cancel.clone();
-    fix = {
-        drop(fix);
-        Fix::new(place.server.writer(), vec!["b/p".into()], settings)
-    };
+    let settings = place.settings();
+    let cancel = settings.cancel.clone();
+    let mut fix = Fix::new(place.server.writer(), vec!["b/p".into()], settings);
     let ctrl_c = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         cancel.cancel();

@@ -34,6 +34,8 @@ mod ba2004_crash_loop;
 mod ba2101_not_ready;
 #[path = "checks/ba2301_loopback_listener.rs"]
 mod ba2301_loopback_listener;
+#[path = "checks/ba2305_wrong_answer.rs"]
+mod ba2305_wrong_answer;
 #[path = "checks/ba3001_no_kube_proxy.rs"]
 mod ba3001_no_kube_proxy;
 #[path = "checks/ba3002_kube_proxy_not_scheduled.rs"]
@@ -50,6 +52,10 @@ mod ba3019_stale_rules;
 mod ba3020_rules_missing;
 #[path = "checks/ba4001_node_not_ready.rs"]
 mod ba4001_node_not_ready;
+#[path = "checks/ba4002_forwarding_off.rs"]
+mod ba4002_forwarding_off;
+#[path = "checks/ba4004_dropped_on_node.rs"]
+mod ba4004_dropped_on_node;
 #[path = "checks/ba5011_no_path_between_nodes.rs"]
 mod ba5011_no_path_between_nodes;
 #[path = "checks/ba6001_dropped_on_the_way.rs"]
@@ -73,6 +79,7 @@ pub static CATALOGUE: &[Check] = &[
     ba2004_crash_loop::CHECK,
     ba2101_not_ready::CHECK,
     ba2301_loopback_listener::CHECK,
+    ba2305_wrong_answer::CHECK,
     ba3001_no_kube_proxy::CHECK,
     ba3002_kube_proxy_not_scheduled::CHECK,
     ba3003_kube_proxy_crash_loop::CHECK,
@@ -81,6 +88,8 @@ pub static CATALOGUE: &[Check] = &[
     ba3019_stale_rules::CHECK,
     ba3020_rules_missing::CHECK,
     ba4001_node_not_ready::CHECK,
+    ba4002_forwarding_off::CHECK,
+    ba4004_dropped_on_node::CHECK,
     ba5011_no_path_between_nodes::CHECK,
     ba6001_dropped_on_the_way::CHECK,
 ];

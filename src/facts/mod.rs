@@ -14,7 +14,7 @@ pub mod service;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 
-use crate::model::{Gap, Input, Snapshot, Target};
+use crate::model::{Gap, Input, Snapshot, Target, Vantage};
 
 pub use endpoints::Endpoint;
 pub use proxy::Proxy;
@@ -73,7 +73,19 @@ impl<'a> Facts<'a> {
         let about = |subject: &str| {
             subject == target.namespace || subject.split_once('/') == Some((&target.namespace, &target.service))
         };
-        self.snapshot.gaps.iter().find(|g| g.input == input && g.subject.as_deref().is_none_or(about))
+        let unseen = !vantage(input).is_some_and(|v| {
+            let name = target.to_string();
+            self.snapshot.probes.iter().any(|p| p.vantage == v && p.target.as_deref() == Some(&name))
+        });
+        // A probe's gap names the pod, node or address that was to be dialled. One that succeeded is enough.
+        let concerns = |subject: &str| match input {
+            Input::PodProxy | Input::PortForward => {
+                subject.split_once('/').is_some_and(|(ns, _)| ns == target.namespace)
+            }
+            _ => vantage(input).is_some(),
+        };
+        let matters = |subject: &str| about(subject) || (unseen && concerns(subject));
+        self.snapshot.gaps.iter().find(|g| g.input == input && g.subject.as_deref().is_none_or(matters))
     }
 }
 
@@ -87,7 +99,8 @@ impl<'a> TargetFacts<'a> {
     /// The Service, where everything up to its endpoints is sound and yet no right answer is known at the address:
     /// what is left to blame lies between the browser and the pod.
     pub fn stuck(&self) -> Option<&ServiceFacts<'a>> {
-        self.exposed().filter(|s| s.is_sound() && self.reach.answers != Some(true))
+        let dialled = |s: &&ServiceFacts<'a>| s.node_port() == self.reach.port;
+        self.exposed().filter(dialled).filter(|s| s.is_sound() && self.reach.answers != Some(true))
     }
 
     /// Whether this target is only reported on: discovered, and not meant to be seen from outside.
@@ -98,6 +111,18 @@ impl<'a> TargetFacts<'a> {
     /// `IP:port` as in a URL, where both are known.
     pub fn authority(&self) -> Option<String> {
         Some(format!("{}:{}", self.reach.address?.url_host(), self.reach.port?))
+    }
+}
+
+/// The vantage that an input stands for.
+fn vantage(input: Input) -> Option<Vantage> {
+    match input {
+        Input::ClientProbe => Some(Vantage::Client),
+        Input::OutsiderProbe => Some(Vantage::Outsider),
+        Input::PodProxy => Some(Vantage::PodProxy),
+        Input::NodeProxy => Some(Vantage::NodeProxy),
+        Input::PortForward => Some(Vantage::PortForward),
+        _ => None,
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Reach<'a> {
     pub address: Option<&'a Address>,
     /// The node that address leads to: known, or the only control-plane node where the API server is behind it.
     pub node: Option<&'a str>,
-    /// The port a browser dials: the Service's nodePort, else the one expected.
+    /// The port a browser dials: the Service's nodePort, unless only the expected one was dialled.
     pub port: Option<u16>,
     /// Whether the page answers at `address` as far as this standpoint can tell: on a node as root the outsider
     /// probe decides, elsewhere the client's dial. None where nobody could look.
@@ -48,10 +48,16 @@ impl<'a> Reach<'a> {
             node_to_pod: of(Vantage::NodeToPod),
             address: None,
             node: None,
-            port: service.and_then(ServiceFacts::node_port).or(target.node_port),
+            port: None,
             answers: None,
             decisive: Vec::new(),
         };
+        // Where the Service has another nodePort than expected, only one of the two may have been dialled.
+        let dialled = |port: Option<u16>| {
+            port.filter(|p| reach.client.iter().chain(&reach.outsider).any(|probe| probe.port == *p))
+        };
+        let own = service.and_then(ServiceFacts::node_port);
+        reach.port = dialled(own).or_else(|| dialled(target.node_port)).or(own).or(target.node_port);
         let port = reach.port;
         reach.address = choose(snapshot, |address| reach.judge(snapshot, address, port).0);
         if let Some(address) = reach.address {
@@ -160,7 +166,8 @@ pub fn leads_to<'a>(snapshot: &'a Snapshot, address: &'a Address) -> Option<&'a 
 /// where the repair is made; elsewhere one that answers. InternalIPs only where nothing else is known.
 fn choose<'a>(snapshot: &'a Snapshot, answers: impl Fn(&'a Address) -> Option<bool>) -> Option<&'a Address> {
     let here = snapshot.stand.node.as_deref();
-    let mut candidates: Vec<(u8, &Address)> = snapshot.addresses.iter().filter_map(|a| Some((class(a)?, a))).collect();
+    let mut candidates: Vec<(u8, &Address)> =
+        snapshot.addresses.iter().filter_map(|a| Some((class(snapshot, a)?, a))).collect();
     if candidates.iter().any(|(c, _)| *c == TYPED) {
         candidates.retain(|(c, _)| *c == TYPED);
     } else if here.is_some() && candidates.iter().any(|(_, a)| leads_to(snapshot, a) == here) {
@@ -179,7 +186,7 @@ const TYPED: u8 = 0;
 const INTERNAL: u8 = 3;
 
 /// Typed, public, private but made for clients, InternalIP; none for addresses that no browser elsewhere can use.
-fn class(address: &Address) -> Option<u8> {
+fn class(snapshot: &Snapshot, address: &Address) -> Option<u8> {
     let unusable = address.ip.is_loopback() || address.ip.is_unspecified();
     match address.source {
         AddressSource::Flag => Some(TYPED),
@@ -187,9 +194,15 @@ fn class(address: &Address) -> Option<u8> {
         _ if !is_private(address.ip) => Some(1),
         // The certificate also names the Service `kubernetes` and nodes' own addresses.
         AddressSource::CertificateSan => None,
-        AddressSource::InternalIp => Some(INTERNAL),
+        // The API server's address was given to clients on purpose, be it a node's own.
+        AddressSource::InternalIp if !is_server(snapshot, address.ip) => Some(INTERNAL),
         _ => Some(2),
     }
+}
+
+fn is_server(snapshot: &Snapshot, ip: IpAddr) -> bool {
+    let host = snapshot.stand.server.rsplit_once(':').map_or("", |(host, _)| host);
+    host.trim_matches(['[', ']']).parse() == Ok(ip)
 }
 
 /// RFC 1918, RFC 6598, RFC 3927 and RFC 4193/4291 addresses: no route leads to them from elsewhere.

@@ -170,6 +170,17 @@ fn read(connection: &Connection) -> Result<(Kubeconfig, Option<PathBuf>), Error>
     }
 }
 
+/// The same connection, tied to what it means now: the kubeconfig file and the context by name. Another current context
+/// tomorrow leads somewhere else; who runs until tomorrow must not follow it. As it is where no kubeconfig is readable.
+pub fn pinned(connection: &Connection) -> Connection {
+    let mut pinned = connection.clone();
+    if let Ok((kubeconfig, path)) = read(connection) {
+        pinned.kubeconfig = path;
+        pinned.context = pinned.context.or(kubeconfig.current_context).filter(|c| !c.is_empty());
+    }
+    pinned
+}
+
 /// Writes the flags over the entries that the chosen context names, as kubectl does.
 fn overlay(kubeconfig: &mut Kubeconfig, flags: &Connection) -> Result<(), Error> {
     let context_name =

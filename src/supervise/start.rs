@@ -15,6 +15,7 @@ use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::Spec;
 use crate::forward::watch::Over;
+use crate::observe::client::pinned;
 
 /// The new process says its first word within this time: connecting, looking and the first probe of the NodePort.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -121,9 +122,9 @@ fn exit_of(code: u8) -> Exit {
     [Exit::Usage, Exit::Forbidden, Exit::Unreachable].into_iter().find(|e| *e as u8 == code).unwrap_or(Exit::Problem)
 }
 
-/// Paths made absolute: the process lives on in another folder.
+/// Tied to today's context, paths made absolute: the process lives on, and in another folder.
 fn anchored(spec: &Spec) -> (Spec, Option<String>) {
-    let mut spec = spec.clone();
+    let mut spec = Spec { connection: pinned(&spec.connection), ..spec.clone() };
     let connection = &mut spec.connection;
     for path in [
         &mut connection.kubeconfig,

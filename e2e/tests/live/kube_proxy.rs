@@ -44,7 +44,7 @@ fn s03_kube_proxy_excluded_then_the_page_moves() {
 
         stage.page(PAGE).context("by the rules that stay")?;
         let diagnosis = stage.operator.diagnose(&[], 0)?;
-        ensure!(diagnosis.finding("BA3003")?["severity"] == "warning", "{:#}", diagnosis.0);
+        ensure!(diagnosis.finding("BA3002")?["severity"] == "warning", "{:#}", diagnosis.0);
 
         Bookinfo::page().on(there).apply(cluster)?;
         pods_are_one(cluster)?;

@@ -7,7 +7,7 @@ use e2e::objects::Objects;
 use e2e::page::{self, Seen};
 use e2e::scenario::{Stage, scenario};
 
-use crate::{PAGE, fix, local_url, undo};
+use crate::{PAGE, fix, local_url, page_pod, undo};
 
 /// kube-proxy gone before the Service exists, the page on a worker.
 fn no_node_port(stage: &Stage) -> Result<()> {
@@ -23,8 +23,8 @@ fn s08_host_port_from_a_laptop() {
         let before = Objects::read(&stage.cluster)?;
         stage.laptop.diagnose(&[], 1)?.leads("BA3002")?;
         fix(stage, &stage.laptop, &[])?;
-        let pods = stage.cluster.get(&["-n", NAMESPACE, "pods", "-l", "app=productpage"])?;
-        let spec = &pods["items"][0]["spec"];
+        let pod = page_pod(stage)?;
+        let spec = &pod["spec"];
         ensure!(spec["nodeName"] == stage.cluster.control_plane()?.place.name.as_str(), "{spec:#}");
         ensure!(spec["containers"][0]["ports"][0]["hostPort"] == e2e::app::PORT, "{spec:#}");
         undo(stage, &stage.laptop, &before)?;
@@ -38,8 +38,8 @@ fn s08_kube_proxy_repaired_from_a_laptop() {
         no_node_port(stage)?;
         let before = Objects::read(&stage.cluster)?;
         fix(stage, &stage.laptop, &["--allow", "system"])?;
-        let pods = stage.cluster.get(&["-n", NAMESPACE, "pods", "-l", "app=productpage"])?;
-        let port = &pods["items"][0]["spec"]["containers"][0]["ports"][0];
+        let pod = page_pod(stage)?;
+        let port = &pod["spec"]["containers"][0]["ports"][0];
         ensure!(port["hostPort"].is_null(), "repaired, and yet a hostPort: {port}");
         undo(stage, &stage.laptop, &before)
     });

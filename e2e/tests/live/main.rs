@@ -59,6 +59,14 @@ fn broken_fixed_undone(stage: &Stage, broken: &[Seen], code: &str) -> Result<()>
     stage.no_page(broken).context("after --undo")
 }
 
+/// The page's pod that is to stay.
+fn page_pod(stage: &Stage) -> Result<serde_json::Value> {
+    let pods = stage.cluster.get(&["-n", e2e::app::NAMESPACE, "pods", "-l", "app=productpage"])?;
+    let all = pods["items"].as_array().cloned().unwrap_or_default();
+    let staying = all.into_iter().find(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    staying.context("the page has no pod")
+}
+
 /// The URL on the client's own machine that `fix` printed.
 fn local_url(ended: &Ended) -> Result<String> {
     let urls = ended.stdout.split_whitespace().filter(|word| word.starts_with("http://"));

@@ -1,13 +1,13 @@
 //! Scenario 5: the path between the control plane and a worker is broken.
 
 use anyhow::ensure;
-use e2e::app::{Bookinfo, NAMESPACE};
+use e2e::app::Bookinfo;
 use e2e::faults::route;
 use e2e::objects::Objects;
 use e2e::page::Seen;
 use e2e::scenario::scenario;
 
-use crate::{PAGE, fix, node_port_works, undo};
+use crate::{PAGE, fix, node_port_works, page_pod, undo};
 
 #[test]
 fn s05_route_between_nodes_gone() {
@@ -22,8 +22,8 @@ fn s05_route_between_nodes_gone() {
         stage.operator.diagnose(&[], 1)?.leads("BA5011")?;
         fix(stage, &stage.operator, &[])?;
         node_port_works(stage, &stage.operator)?;
-        let pods = stage.cluster.get(&["-n", NAMESPACE, "pods", "-l", "app=productpage"])?;
-        let node = &pods["items"][0]["spec"]["nodeName"];
+        let pod = page_pod(stage)?;
+        let node = &pod["spec"]["nodeName"];
         ensure!(node == control_plane.place.name.as_str(), "the page runs on {node}");
         undo(stage, &stage.operator, &before)?;
         stage.no_page(&broken)

@@ -33,5 +33,19 @@ fn steady(text: &str) -> String {
 }
 
 fn steady_word(word: &str) -> String {
-    word.to_owned()
+    if let Some((before, rest)) = word.split_once('(')
+        && let Some((number, after)) = rest.split_once("초)")
+        && number.parse::<f64>().is_ok()
+    {
+        return format!("{before}(N초){after}");
+    }
+    // A fix's id, and the end of a forward's that stands for the cluster.
+    let is_id = word.len() == 10
+        && word.bytes().all(|b| b.is_ascii_alphanumeric())
+        && word.starts_with(|c: char| c.is_ascii_digit());
+    match word.strip_prefix("bookinfo-productpage-30080-") {
+        Some(_) => "bookinfo-productpage-30080-CLUSTER".to_owned(),
+        None if is_id => "FIX".to_owned(),
+        None => word.to_owned(),
+    }
 }

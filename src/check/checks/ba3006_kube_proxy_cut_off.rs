@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use crate::check::{Check, Hop, field, rules_lead_right, where_it_hurts};
 use crate::facts::{Facts, TargetFacts, node, pod};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
@@ -31,11 +33,15 @@ const CUT_OFF: [&str; 8] = [
     "context deadline exceeded",
 ];
 
+/// Seconds: client-go tries again every minute at least.
+const RECENT: i64 = 300;
+
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(node) = target.reach.node else { return Vec::new() };
     let Some(sick) = facts.proxy.pods.get(node) else { return Vec::new() };
     let name = pod::name(sick);
     let log = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(|l| is_cut_off(l)));
+    let log = log.filter(|line| is_recent(line, facts.now()));
     let stranger = facts.proxy.server.filter(|s| is_strange(facts, s));
     let hurts = where_it_hurts(target) == Severity::Error && rules_lead_right(facts, target) != Some(true);
     let confidence = match (log, stranger) {
@@ -67,6 +73,22 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 fn is_cut_off(line: &str) -> bool {
     let about_api = line.contains("https://") || line.contains("dial tcp") || line.contains("ailed to");
     about_api && CUT_OFF.iter().any(|words| line.contains(words))
+}
+
+/// Whether klog's own time of a line (`E1123 11:59:00.123456`, UTC in a container) lies in the last minutes. A
+/// kube-proxy that is well logs nothing for days, so that its last lines may tell of a start long ago.
+fn is_recent(line: &str, now: Timestamp) -> bool {
+    let mut words = line.split_whitespace();
+    let (Some(day), Some(time)) = (words.next().and_then(|w| w.get(1..)), words.next()) else { return false };
+    let today = now.strftime("%m%d").to_string();
+    let seconds = |time: &str| -> Option<i64> {
+        let mut parts = time.split(['.', ':']).map(|p| p.parse::<i64>().ok());
+        Some(parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
+    };
+    let age = seconds(time).map(|t| now.as_second().rem_euclid(86_400) - t);
+    // Just after midnight the line is of yesterday.
+    let age = age.map(|a| if day == today { a } else { a + 86_400 });
+    age.is_some_and(|a| (-5..RECENT).contains(&a))
 }
 
 /// An address that belongs to no node, is not the one used here and not one by which the cluster is known.
@@ -102,7 +124,7 @@ mod tests {
     use crate::model::Severity;
     use serde_json::json;
 
-    const LOG: &str = "E1123 reflector.go:166] Failed to watch *v1.Service: failed to list *v1.Service: \
+    const LOG: &str = "E1123 11:59:30.000000       1 reflector.go:166] Failed to watch *v1.Service: failed to list *v1.Service: \
                        Get \"https://10.0.0.99:6443/api/v1/services\": dial tcp 10.0.0.99:6443: connect: no route to host";
 
     fn cut_off(log: bool) -> Sample {
@@ -123,6 +145,15 @@ mod tests {
         sample.answer(json!({"outcome": "refused"}));
         assert_eq!(sample.said(), [(3006, Severity::Error)]);
         assert_eq!(sample.finding(3006).arg("server"), "10.0.0.99:6443");
+    }
+
+    #[test]
+    fn a_log_line_of_this_morning_is_history() {
+        let mut sample = cut_off(true);
+        sample.0["takenAt"] = json!("2026-11-23T18:00:00Z");
+        assert_eq!(sample.said(), []);
+        sample.0["takenAt"] = json!("2026-11-24T11:59:40Z");
+        assert_eq!(sample.said(), []);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) const CHECK: Check = Check {
 };
 
 /// kube-proxy writes its rules within a second or so of a change; on a busy node it may take some more.
-const PATIENCE: i64 = 10;
+const PATIENCE: i64 = 5;
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.stuck() else { return Vec::new() };
@@ -28,6 +28,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let (Some(rules), Some(node), Some(port)) = (rules, here, service.node_port()) else { return Vec::new() };
     let proxy = &facts.proxy;
     if rules.node_port(port).is_some() || !proxy.runs_on(node) {
+        return Vec::new();
+    }
+    // A node without a pod of its own has nothing to lead to.
+    if service.is_local() && !service.usable().any(|e| e.node == Some(node)) {
         return Vec::new();
     }
     let running = proxy.pods.get(node).map(|p| (pod::name(p), pod::running_for(p, facts.now())));

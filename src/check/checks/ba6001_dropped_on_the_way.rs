@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Hop};
 use crate::facts::{Facts, TargetFacts, pod};
-use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity, Vantage};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity, Vantage};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(6001),
@@ -26,13 +26,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         return Vec::new();
     }
     // Without another port that answers at this address, the address itself may be wrong.
-    let control = facts.snapshot.probes.iter().find(|p| {
-        p.vantage == Vantage::Client
-            && p.target.is_none()
-            && p.host.parse() == Ok(address.ip)
-            && (p.outcome.connected() || p.outcome == Outcome::Refused)
-    });
-    let Some(control) = control else { return Vec::new() };
+    let here = |p: &&Probe| p.vantage == Vantage::Client && p.target.is_none() && p.host.parse() == Ok(address.ip);
+    let heard = |p: &&Probe| p.outcome.connected() || p.outcome == Outcome::Refused;
+    let controls = facts.snapshot.probes.iter().filter(here).filter(heard);
+    let Some(control) = controls.min_by_key(|p| (!p.outcome.connected(), p.port)) else { return Vec::new() };
     let inside = target.reach.node.and_then(|n| target.reach.through_node(n));
     let confidence = match inside {
         Some(probe) if probe.outcome.is_right() => Confidence::Likely,

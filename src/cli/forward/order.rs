@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
 use kube::api::ListParams;
-use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
 
 use crate::cli::args::Globals;
@@ -14,7 +13,7 @@ use crate::facts::node::internal_ips;
 use crate::forward::spec::{self, Front, Kind, Mode, Page, Pair, Spec, TargetWord};
 use crate::forward::{ForwardArgs, run, watch};
 use crate::model::{PortRef, Target, Text};
-use crate::observe::client::{Cluster, Connection, innermost};
+use crate::observe::client::{Cluster, innermost, pinned};
 use crate::observe::{self, Scope};
 use crate::statedir;
 
@@ -42,7 +41,7 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
         mode: args.mode,
         front: if args.front { Front::Always } else { Front::Never },
         page: Page::root(),
-        connection: pinned(&globals.connection, &cluster),
+        connection: pinned(&globals.connection),
         cluster: cluster.uid.clone(),
     };
     match word {
@@ -73,20 +72,6 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
         spec.addresses = vec![node_address(&cluster).await?];
     }
     Ok(spec)
-}
-
-/// The connection as it is now: another current context tomorrow must not lead the forward elsewhere.
-pub fn pinned(connection: &Connection, cluster: &Cluster) -> Connection {
-    let mut pinned = connection.clone();
-    pinned.kubeconfig = cluster.kubeconfig.clone().or(pinned.kubeconfig);
-    if pinned.context.is_none() {
-        let kubeconfig = match &pinned.kubeconfig {
-            Some(path) => Kubeconfig::read_from(path).ok(),
-            None => Kubeconfig::read().ok(),
-        };
-        pinned.context = kubeconfig.and_then(|k| k.current_context).filter(|c| !c.is_empty());
-    }
-    pinned
 }
 
 /// The Service's port in question, on the port that a browser would dial on a node.

@@ -142,7 +142,9 @@ fn event(entry: &Entry) -> Option<Text> {
             .with("pod", field("pod"))
             .with("way", field("way").to_lowercase())
             .with("message", field("error")),
-        "unreachable" => Text::new("forward.event.unreachable").with("pod", field("pod")).with("message", field("error")),
+        "unreachable" => {
+            Text::new("forward.event.unreachable").with("pod", field("pod")).with("message", field("error"))
+        }
         "repeated" => Text::new("forward.event.repeated").with("pod", field("pod")).with("message", field("error")),
         "aborted" => Text::new("forward.event.aborted").with("message", field("reason")),
         "api-lost" => Text::new("forward.event.api_lost").with("message", field("error")),
