@@ -60,7 +60,8 @@ fn s04_rules_flushed_under_a_live_kube_proxy() {
         stage.inject(rules::flushed_on(&stage.cluster.control_plane()?.place.name))?;
         stage.no_page(&[Seen::Refused])?;
         let before = Objects::read(&stage.cluster)?;
-        stage.operator.diagnose(&[], 1)?.leads("BA3020")?;
+        // A Service of the last seconds is not judged: kube-proxy may not have come to it yet.
+        until("BA3020 leads", Duration::from_secs(20), || stage.operator.diagnose(&[], 1)?.leads("BA3020").map(drop))?;
         fix(stage, &stage.operator, &[])?;
         if stage.cluster.proxy_mode == "nftables" {
             // There nothing gentle wakes it.

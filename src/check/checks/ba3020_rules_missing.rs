@@ -18,8 +18,10 @@ pub(crate) const CHECK: Check = Check {
     run,
 };
 
-/// kube-proxy writes its rules within a second or so of a change; on a busy node it may take some more.
+/// kube-proxy writes its rules within a second or so of a change, in seconds.
 const PATIENCE: i64 = 5;
+/// On a busy node it may take some more: until then the cause is only likely.
+const BUSY: i64 = 10;
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.stuck() else { return Vec::new() };
@@ -35,9 +37,9 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         return Vec::new();
     }
     let running = proxy.pods.get(node).map(|p| (pod::name(p), pod::running_for(p, facts.now())));
-    let young = |age: Option<i64>| age.is_some_and(|s| s < PATIENCE);
-    let pods_young = service.live_pods().any(|p| young(pod::age(p, facts.now())));
-    if young(service.unchanged_for(facts.now())) || running.is_some_and(|(_, r)| young(r)) || pods_young {
+    let pods = service.live_pods().filter_map(|p| pod::age(p, facts.now()));
+    let youngest = pods.chain(service.unchanged_for(facts.now())).chain(running.and_then(|(_, r)| r)).min();
+    if youngest.is_some_and(|age| age < PATIENCE) {
         return Vec::new();
     }
     let mode = rules.mode.or(proxy.configured_mode).unwrap_or(ProxyMode::Iptables);
@@ -46,6 +48,9 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         .with("node", node)
         .with("pod", running.map(|(name, _)| name).unwrap_or_default())
         .with("mode", format!("{mode:?}").to_lowercase());
+    if youngest.is_some_and(|age| age < BUSY) {
+        found = found.confidence(Confidence::Likely);
+    }
     if mode != ProxyMode::Iptables {
         // There kube-proxy trusts its own memory of the rules: nothing short of a restart makes it look.
         found.remedies.retain(|r| *r != ActionName::WakeKubeProxy);
