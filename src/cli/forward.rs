@@ -204,7 +204,11 @@ async fn logs(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedErr
         // A line that is just being written is left for the next look.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         at += whole as u64;
-        output::result(|out| text[..whole].lines().try_for_each(|l| writeln!(out, "{}", line(&log::parse(l)))))?;
+        let said =
+            output::result(|out| text[..whole].lines().try_for_each(|l| writeln!(out, "{}", line(&log::parse(l)))));
+        if said? == output::Reader::Gone {
+            return Ok(Exit::Ok);
+        }
     }
 }
 

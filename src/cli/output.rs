@@ -11,18 +11,25 @@ use crate::render::Style;
 use crate::render::json::Document;
 use crate::render::width::{WIDTH, wrap};
 
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Reads,
+    /// It closed the pipe: it has read enough. Who writes again and again stops here.
+    Gone,
+}
+
 /// Writes a result to stdout, whole or not at all.
 ///
 /// # Errors
 /// Where stdout cannot be written (a full disk); a closed pipe is none.
-pub fn result(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<(), ExpectedError> {
+pub fn result(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<Reader, ExpectedError> {
     let mut bytes = Vec::new();
     let mut out = io::stdout().lock();
     match write(&mut bytes).and_then(|()| out.write_all(&bytes)).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(ExpectedError::new(Exit::Problem, Text::new("error.stdout").with("message", error)))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(ExpectedError::new(Exit::Problem, Text::new("error.stdout").with("message", error))),
     }
 }
 
@@ -71,7 +78,7 @@ pub fn document(
     globals: &Globals,
     document: &Document<'_>,
     text: impl FnOnce(&Style, &mut Vec<u8>) -> io::Result<()>,
-) -> Result<(), ExpectedError> {
+) -> Result<Reader, ExpectedError> {
     result(|out| match globals.output {
         Output::Json => document.write_json(out),
         Output::Yaml => document.write_yaml(out),

@@ -46,12 +46,12 @@ pub async fn run(globals: Globals, args: StatusArgs) -> Result<Exit, ExpectedErr
             }
             rows.push(row);
         }
-        output::result(|out| match globals.output {
+        let reader = output::result(|out| match globals.output {
             Output::Json => Document::status(&rows, exit).write_json(out),
             Output::Yaml => Document::status(&rows, exit).write_yaml(out),
             Output::Text | Output::Wide => render::status::write(&style, &rows, snapshot.taken_at, out),
         })?;
-        if !args.watch {
+        if !args.watch || reader == output::Reader::Gone {
             return Ok(exit);
         }
         // Ctrl-C is how a watch is meant to end.

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::cli::output::complaint;
+use crate::forward::spec::SpecError;
 use crate::i18n::Locale;
 use crate::observe::client::Error as Client;
 use crate::observe::targets::Error as Target;
+use crate::observe::{file, look};
 
 fn all() -> Vec<ExpectedError> {
     let s = str::to_owned;

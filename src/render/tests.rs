@@ -414,6 +414,8 @@ fn gallery(locale: Locale) -> Vec<(String, String)> {
         let style = Style { wide: true, ..style(locale) };
         let mut said = text(|out| diagnosis::write(&style, &view, out));
         said.push_str(&text(|out| plan::write(&style, &plan, out)));
+        let steps = plan.steps.iter().chain(plan.withheld.iter().map(|w| &w.step));
+        said.extend(steps.map(|step| width::wrap("", &plan::undoes(&style, step), WIDTH).join("\n") + "\n"));
         (path.file_stem().unwrap().to_string_lossy().into_owned(), said)
     };
     fixtures.into_iter().map(show).collect()

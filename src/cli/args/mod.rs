@@ -140,12 +140,27 @@ pub enum Parsed {
     Show(String),
 }
 
+/// What people type by habit: `help [VERB…]` is `[VERB…] --help`, and `--version` is `version`.
+fn usual(args: &[OsString]) -> Vec<OsString> {
+    let mut args = args.to_vec();
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("help") => {
+            args.remove(1);
+            args.push("--help".into());
+        }
+        Some("--version") => args[1] = "version".into(),
+        _ => {}
+    }
+    args
+}
+
 /// Reads the command line; `args[0]` is the program's own name.
 ///
 /// # Errors
 /// Usage errors, as one sentence in that language with hints.
 pub fn parse(args: &[OsString], locale: Locale) -> Result<Parsed, ExpectedError> {
     let command = tree::command(locale, tree::bin_name(args));
+    let args = &usual(args);
     match command.clone().try_get_matches_from(args) {
         Ok(matches) => match read::invocation(&matches, locale) {
             Ok(invocation) => Ok(Parsed::Run(Box::new(invocation))),

@@ -192,6 +192,17 @@ fn forward_knows_foreground_from_its_subcommands() {
 }
 
 #[test]
+fn habits_are_understood() {
+    for (habit, plain) in [("help", "--help"), ("help fix", "fix --help"), ("help forward start", "forward start -h")] {
+        assert_eq!(shown(habit, Locale::Ko), shown(plain, Locale::Ko), "{habit}");
+    }
+    assert_eq!(run("--version").verb, Verb::Version);
+    let twice = run("diagnose -n a -n b --as-group a --as-group b --context x --context y").globals.connection;
+    assert_eq!((twice.namespace.as_deref(), twice.context.as_deref()), (Some("b"), Some("y")));
+    assert_eq!(twice.as_groups, ["a", "b"]);
+}
+
+#[test]
 fn no_limit_is_a_long_one_and_codes_are_read_in_any_case() {
     let timeout = |line: &str| run(line).globals.connection.request_timeout;
     assert_eq!(timeout("status"), None);

@@ -58,6 +58,7 @@ pub fn command(locale: Locale, bin: String) -> Command {
         .disable_help_flag(true)
         .disable_help_subcommand(true)
         .disable_version_flag(true)
+        .args_override_self(true)
         .term_width(WIDTH)
         .args(tree.common(true))
         .args(tree.connection(true))
@@ -132,6 +133,7 @@ impl Tree {
             .disable_help_flag(true)
             .disable_help_subcommand(true)
             .disable_version_flag(true)
+            .args_override_self(true)
             .term_width(WIDTH)
     }
 

@@ -355,7 +355,8 @@ impl Told<'_> {
             Output::Json => report.write_json(out),
             Output::Yaml => report.write_yaml(out),
             Output::Text | Output::Wide => outcome::write(&style, facts, ended, self.withheld, self.id, out),
-        })
+        })?;
+        Ok(())
     }
 }
 
