@@ -22,7 +22,11 @@ pub struct Ended {
 
 /// Whether something is broken that counts.
 pub fn is_broken(facts: &Facts<'_>, report: &Report) -> bool {
-    facts.targets.iter().any(|t| counts(t, report) && t.reach.answers != Some(true) && blamed(t, report) != Some(false))
+    facts.targets.iter().filter(|t| counts(t, report)).any(|t| match blamed(t, report) {
+        // Also of a page that answers, but not on the port that the browser dials.
+        Some(true) => true,
+        other => t.reach.answers != Some(true) && other != Some(false),
+    })
 }
 
 /// Some(true): an error; Some(false): nothing worse than a warning, and nothing says that it does not answer.
