@@ -155,7 +155,14 @@ impl Run<'_> {
             if round == 0 {
                 report.findings.iter().for_each(|f| self.progress.say(&Event::Found { finding: f.clone() }));
             }
-            self.withheld.clone_from(&plan.withheld);
+            // What only a person can do stays true when a workaround hides its cause from the next look.
+            for withheld in &plan.withheld {
+                if !self.withheld.iter().any(|w| w.step.command == withheld.step.command) {
+                    self.withheld.push(withheld.clone());
+                }
+            }
+            let taken = |w: &Withheld| plan.steps.iter().any(|s| s.name == w.step.name);
+            self.withheld.retain(|w| !taken(w));
             if plan.steps.is_empty() {
                 break;
             }
