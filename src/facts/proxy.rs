@@ -79,7 +79,7 @@ impl<'a> Proxy<'a> {
             Kind::Unknown
         } else if nodes.iter().any(is_embedded) {
             Kind::Embedded
-        } else if REPLACEMENTS.iter().any(|r| named(r).is_some_and(|d| serves_services(d))) {
+        } else if REPLACEMENTS.iter().any(|r| named(r).is_some_and(serves_services)) {
             Kind::Replaced
         } else if !pods.is_empty() {
             // Pods without a DaemonSet: static pods, or a DaemonSet deleted without its pods.
