@@ -247,7 +247,7 @@ fn remove(tree: &mut serde_json::Value, pointer: &str) {
 }
 
 /// A deterministic shuffle of one list.
-fn turn<T>(list: &mut Vec<T>, by: usize) {
+fn turn<T>(list: &mut [T], by: usize) {
     let length = list.len().max(1);
     list.rotate_left(by % length);
     if by % 2 == 1 {

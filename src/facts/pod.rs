@@ -118,6 +118,12 @@ pub fn running_for(pod: &Pod, now: Timestamp) -> Option<i64> {
         .min()?
 }
 
+/// Seconds since the Ready condition became what it is.
+pub fn ready_for(pod: &Pod, now: Timestamp) -> Option<i64> {
+    let condition = pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "Ready")?;
+    condition.last_transition_time.as_ref().map(|t| now.as_second() - t.0.as_second())
+}
+
 /// What keeps a container from running, where the kubelet names it.
 pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
     statuses(pod).find_map(|status| {

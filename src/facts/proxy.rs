@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
 
@@ -114,6 +115,11 @@ impl<'a> Proxy<'a> {
             Kind::Embedded => true,
             Kind::Replaced | Kind::Absent | Kind::Unknown => false,
         }
+    }
+
+    /// Whether it has started on this node less than `seconds` ago, so that its rules may not be written yet.
+    pub fn has_just_started(&self, node: &str, now: Timestamp, seconds: i64) -> bool {
+        self.pods.get(node).and_then(|p| pod::running_for(p, now)).is_some_and(|age| age < seconds)
     }
 
     /// Whether it is known that no kube-proxy runs on this node, though one should.

@@ -22,7 +22,8 @@ const PATIENCE: i64 = 10;
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let (Some(service), Some(node)) = (target.stuck(), target.reach.node) else { return Vec::new() };
-    let fresh = service.unchanged_for(facts.now()).is_some_and(|s| s < PATIENCE);
+    let fresh = service.unchanged_for(facts.now()).is_some_and(|s| s < PATIENCE)
+        || facts.proxy.has_just_started(node, facts.now(), PATIENCE);
     let proven = target.reach.pod_proxy.iter().find(|p| p.outcome.is_right());
     let Some(proven) = proven.filter(|_| facts.proxy.runs_on(node) && !fresh) else { return Vec::new() };
     let inside = target.reach.through_node(node);

@@ -35,8 +35,11 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     }
     let gone = facts.proxy.is_gone_from(node);
     let follows = facts.proxy.runs_on(node) && {
-        let young = service.live_pods().filter_map(|p| pod::age(p, facts.now())).any(|age| age < PATIENCE);
-        young || service.unchanged_for(facts.now()).is_none_or(|s| s < PATIENCE)
+        let now = facts.now();
+        let mut changes = service.live_pods().flat_map(|p| [pod::age(p, now), pod::ready_for(p, now)]).flatten();
+        changes.any(|age| age < PATIENCE)
+            || service.unchanged_for(now).is_none_or(|s| s < PATIENCE)
+            || facts.proxy.has_just_started(node, now, PATIENCE)
     };
     if follows || !(gone || facts.proxy.runs_on(node)) {
         return Vec::new();
@@ -94,6 +97,14 @@ mod tests {
     #[test]
     fn before_the_pod_moves_it_is_only_a_warning_about_kube_proxy() {
         assert_eq!(excluded(Sample::healthy()).said(), [(3002, Severity::Warning)]);
+    }
+
+    #[test]
+    fn a_kube_proxy_that_has_just_come_back_is_given_time() {
+        let mut sample = stale();
+        sample.objects("kubeProxyPods")[0]["status"]["containerStatuses"][0]["state"] =
+            json!({"running": {"startedAt": "2026-11-23T11:59:58Z"}});
+        assert!(sample.said().iter().all(|(code, _)| *code != 3019));
     }
 
     #[test]
