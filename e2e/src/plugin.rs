@@ -69,6 +69,13 @@ impl Plugin {
         self.place.run(&argv, limit)
     }
 
+    /// Runs a shell line in the same environment.
+    pub fn shell(&self, line: &str) -> Result<Ended> {
+        let env = self.env.iter().map(String::as_str);
+        let argv: Vec<&str> = env.chain(["sh", "-c", line]).collect();
+        self.place.run(&argv, LIMIT)
+    }
+
     /// Runs it and insists on the exit code; the error shows all that it printed.
     pub fn must(&self, args: &[&str], code: i32) -> Result<Ended> {
         let ended = self.run(args)?;

@@ -60,8 +60,10 @@ fn s04_rules_flushed_under_a_live_kube_proxy() {
         stage.inject(rules::flushed_on(&stage.cluster.control_plane()?.place.name))?;
         stage.no_page(&[Seen::Refused])?;
         let before = Objects::read(&stage.cluster)?;
-        // A Service of the last seconds is not judged: kube-proxy may not have come to it yet.
-        until("BA3020 leads", Duration::from_secs(20), || stage.operator.diagnose(&[], 1)?.leads("BA3020").map(drop))?;
+        // What is only seconds old may still be on its way to the rules, and is not judged yet.
+        until("the cause is named", Duration::from_secs(10), || {
+            stage.operator.diagnose(&[], 1)?.leads("BA3020").map(drop)
+        })?;
         fix(stage, &stage.operator, &[])?;
         if stage.cluster.proxy_mode == "nftables" {
             // There nothing gentle wakes it.

@@ -1,7 +1,8 @@
 //! Scenario 1: the original story, as a person lives it.
 
-use anyhow::ensure;
-use e2e::app::Bookinfo;
+use anyhow::{Context, Result, ensure};
+use e2e::app::{Bookinfo, NAMESPACE};
+use e2e::cluster::Cluster;
 use e2e::objects::Objects;
 use e2e::page::Seen;
 use e2e::scenario::scenario;
@@ -16,37 +17,48 @@ fn s01_cluster_ip_and_the_page_on_a_worker() {
         stage.no_page(&[Seen::Refused])?;
         let before = Objects::read(&stage.cluster)?;
         stage.operator.diagnose(&[], 1)?.leads("BA1002")?;
-        let ended = stage.operator.must(&["fix", "--yes"], 0)?;
+
+        // What a person reads on the terminal, both streams in their order.
+        let seen = stage.operator.shell("(kubectl bookaccess diagnose; kubectl bookaccess fix --yes) 2>&1")?;
+        ensure!(seen.code == Some(0), "{}", seen.stdout);
         let page = stage.page(PAGE)?;
         ensure!(page.contains("Book Details") && page.contains("Reviews served by"), "{page}");
-        insta::assert_snapshot!("original_story", steady(&format!("{}\n--- stderr\n{}", ended.stdout, ended.stderr)));
+        let pod = page_pod(&stage.cluster)?;
+        insta::assert_snapshot!("original_story", steady(&seen.stdout.replace(&pod, "productpage-v1-POD")));
+
         node_port_works(stage, &stage.operator)?;
         undo(stage, &stage.operator, &before)?;
         stage.no_page(&[Seen::Refused])
     });
 }
 
-/// Replaces what differs from run to run: numbers with a unit of time, pods' suffixes, identifiers.
-fn steady(text: &str) -> String {
-    let lines: Vec<_> =
-        text.lines().map(|line| line.split(' ').map(steady_word).collect::<Vec<_>>().join(" ")).collect();
-    lines.join("\n")
+fn page_pod(cluster: &Cluster) -> Result<String> {
+    let pods = cluster.get(&["-n", NAMESPACE, "pods", "-l", "app=productpage"])?;
+    Ok(pods["items"][0]["metadata"]["name"].as_str().context("no page pod")?.to_owned())
 }
 
-fn steady_word(word: &str) -> String {
-    if let Some((before, rest)) = word.split_once('(')
-        && let Some((number, after)) = rest.split_once("초)")
-        && number.parse::<f64>().is_ok()
-    {
-        return format!("{before}(N초){after}");
+/// Replaces what differs from run to run: identifiers of fixes and forwards, and times taken.
+fn steady(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        for command in ["kubectl bookaccess fix --undo ", "kubectl bookaccess forward stop bookinfo-"] {
+            if let Some(at) = line.find(command) {
+                return format!("{}ID", &line[..at + command.len()]);
+            }
+        }
+        without_amount(&without_amount(line, "초"), "ms)")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `0.4초` becomes `N초`.
+fn without_amount(line: &str, unit: &str) -> String {
+    let mut pieces: Vec<String> = line.split(unit).map(str::to_owned).collect();
+    let last = pieces.len() - 1;
+    for piece in &mut pieces[..last] {
+        let kept = piece.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        if kept < piece.len() {
+            piece.replace_range(kept.., "N");
+        }
     }
-    // A fix's id, and the end of a forward's that stands for the cluster.
-    let is_id = word.len() == 10
-        && word.bytes().all(|b| b.is_ascii_alphanumeric())
-        && word.starts_with(|c: char| c.is_ascii_digit());
-    match word.strip_prefix("bookinfo-productpage-30080-") {
-        Some(_) => "bookinfo-productpage-30080-CLUSTER".to_owned(),
-        None if is_id => "FIX".to_owned(),
-        None => word.to_owned(),
-    }
+    pieces.join(unit)
 }
