@@ -29,7 +29,7 @@ pub const STEPS: [&str; 12] = [
     "kubectl bookaccess diagnose",
     "kubectl bookaccess fix --yes",
     "browser: ",
-    "rolling update under 50 new connections a second",
+    "rolling update and back under 50 new connections a second",
     "kubectl bookaccess status",
     "kubectl bookaccess fix --undo --yes",
     "cluster down",
@@ -197,23 +197,30 @@ fn in_words(seen: &Seen) -> String {
     }
 }
 
-/// Replaces the page's pod while the client opens new connections all the time; none may fail.
+/// Replaces the page's pod, and takes that back, while the client opens new connections all the time; none may fail.
 fn roll_out(cluster: &Cluster) -> Result<((), String)> {
-    let (namespace, select) = (app::NAMESPACE, "app=productpage");
-    let old = cluster.kubectl(&["get", "pods", "-n", namespace, "-l", select, "-o", "name"])?;
     let program = e2e::plugin::put(&cluster.client, &std::env::current_exe()?, "xtask")?;
     let mut load = Load::start(cluster, &program)?;
-    cluster.kubectl(&["rollout", "restart", "-n", namespace, "deployment/productpage-v1"])?;
+    replace_pods(cluster, "restart")?;
+    // `restart` leaves its mark in the template; with that gone the objects are again those of before.
+    replace_pods(cluster, "undo")?;
+    let count = load.end()?;
+    let said = format!(": {} answered, {} failed, slowest {} ms", count.answered, count.failed, count.slowest);
+    ensure!(count.failed == 0, "rolling update{said}\n  {}", count.failures.join("\n  "));
+    Ok(((), said))
+}
+
+/// `kubectl rollout HOW` of the page, until the old pods are gone.
+fn replace_pods(cluster: &Cluster, how: &str) -> Result<()> {
+    let (namespace, page) = (app::NAMESPACE, "deployment/productpage-v1");
+    let old = cluster.kubectl(&["get", "pods", "-n", namespace, "-l", "app=productpage", "-o", "name"])?;
+    cluster.kubectl(&["rollout", how, "-n", namespace, page])?;
     app::wait_ready(cluster, namespace)?;
     // The old pod goes on answering for a while; only when it is gone the update is over.
     let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
     let mut gone = vec!["wait", "--for=delete", "-n", namespace, &timeout];
     gone.extend(old.split_whitespace());
-    cluster.kubectl(&gone)?;
-    let count = load.end()?;
-    let said = format!(": {} answered, {} failed, slowest {} ms", count.answered, count.failed, count.slowest);
-    ensure!(count.failed == 0, "rolling update{said}\n  {}", count.failures.join("\n  "));
-    Ok(((), said))
+    cluster.kubectl(&gone).map(drop)
 }
 
 /// The load client, running as the outside client.
