@@ -214,7 +214,12 @@ pub fn defaults(namespace: Option<&str>, seen: &Seen<'_>) -> Result<Vec<Target>,
     };
     let by_name = || seen.services.iter().filter(in_scope).find(|s| s.name_any() == "grafana");
     if let Some(service) = by_port.or_else(by_label).or_else(by_name) {
-        targets.push(Target { node_port: Some(GRAFANA_PORT), ..of_service(service, false) });
+        targets.push(grafana(
+            &service.namespace().unwrap_or_default(),
+            &service.name_any(),
+            first_port(service),
+            false,
+        ));
     }
     if targets.is_empty() { Err(Error::NoDefault) } else { Ok(targets) }
 }
@@ -225,17 +230,16 @@ pub fn all(seen: &Seen<'_>) -> Vec<Target> {
 }
 
 fn of_service(service: &Service, named: bool) -> Target {
-    let first = node_ports(service).first().copied();
-    known(&service.namespace().unwrap_or_default(), &service.name_any(), first, named)
+    known(&service.namespace().unwrap_or_default(), &service.name_any(), first_port(service), named)
 }
 
 /// What is known of an application by its name: port, path, and what its page says.
 fn known(namespace: &str, name: &str, node_port: Option<u16>, named: bool) -> Target {
+    if name == "grafana" || node_port == Some(GRAFANA_PORT) {
+        return grafana(namespace, name, node_port, named);
+    }
     let (node_port, path, marker) = match name {
         PRODUCTPAGE => (Some(PRODUCTPAGE_PORT), "/productpage", Some("Simple Bookstore App")),
-        _ if name == "grafana" || node_port == Some(GRAFANA_PORT) => {
-            (node_port.or(Some(GRAFANA_PORT)), "/api/health", Some("\"database\""))
-        }
         _ => (node_port, "/", None),
     };
     Target {
@@ -247,6 +251,23 @@ fn known(namespace: &str, name: &str, node_port: Option<u16>, named: bool) -> Ta
         marker: marker.map(str::to_owned),
         named,
     }
+}
+
+/// Grafana, on the nodePort that its Service has, whatever its name.
+fn grafana(namespace: &str, name: &str, node_port: Option<u16>, named: bool) -> Target {
+    Target {
+        namespace: namespace.to_owned(),
+        service: name.to_owned(),
+        port: None,
+        node_port: node_port.or(Some(GRAFANA_PORT)),
+        path: "/api/health".to_owned(),
+        marker: Some("\"database\"".to_owned()),
+        named,
+    }
+}
+
+fn first_port(service: &Service) -> Option<u16> {
+    node_ports(service).first().copied()
 }
 
 fn node_ports(service: &Service) -> Vec<u16> {
