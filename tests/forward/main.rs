@@ -1,6 +1,7 @@
 //! Background forwards of the binary, against an API server in memory: their life, their files, their end.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod api;
 #[cfg(target_os = "linux")]
