@@ -13,6 +13,9 @@ use crate::provider::native::{self, teardown};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
 
+/// The live suite, for cargo.
+const LIVE: [&str; 8] = ["test", "--locked", "-p", "e2e", "--features", "live", "--test", "live"];
+
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     #[arg(long, value_enum, default_value_t)]
@@ -56,6 +59,8 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     native::require_machine()?;
     run::catch_interrupts()?;
     let binary = product()?;
+    // Built before the cluster starts: what does not compile needs none.
+    ensure!(suite::cargo(&[&LIVE[..], &["--no-run"]].concat(), &[])?.good(), "the live suite cannot be built");
     let mut up = up_args(&args.name);
     up.provider = args.provider;
     up.kubernetes_version = args.kubernetes_version.clone();
@@ -74,8 +79,7 @@ pub fn suite(args: &Args) -> Result<Outcome> {
 }
 
 fn play(args: &Args, binary: PathBuf) -> Result<Outcome> {
-    let mut command = vec!["test", "--locked", "-p", "e2e", "--features", "live", "--test", "live", "--"];
-    command.push("--test-threads=1");
+    let mut command = [&LIVE[..], &["--", "--test-threads=1"]].concat();
     command.extend(args.scenario.as_deref());
     let env = [
         ("BOOKACCESS_E2E_CLUSTER", Places::new(&args.name).descriptor()),
