@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use e2e::app::{Bookinfo, NAMESPACE};
 use e2e::cluster::Ended;
+use e2e::faults::workload;
 use e2e::objects::{Objects, Versions};
 use e2e::page::Seen;
 use e2e::plugin::Plugin;
@@ -43,6 +44,8 @@ fn s13_bad_input() {
         let dead = refused(laptop, &["diagnose", "-s", "https://192.0.2.1:6443"], 4, &["192.0.2.1"])?;
         ensure!(dead.took < Duration::from_secs(6), "it took {:?}", dead.took);
         refused(laptop, &["diagnose", "-s", "https://127.0.0.1:1"], 4, &["127.0.0.1:1"])?;
+        let stranger = refused(laptop, &["diagnose", "--token", "expired-yesterday"], 3, &[])?;
+        ensure!(!format!("{}{}", stranger.stdout, stranger.stderr).contains("expired-yesterday"), "the token is shown");
         before.must_equal(&Versions::read(&stage.cluster, &[NAMESPACE])?)
     });
 }
@@ -53,7 +56,7 @@ fn s13_consent_is_asked_for() {
         Bookinfo { cluster_ip: true, ..Bookinfo::page() }.apply(&stage.cluster)?;
         let before = Versions::read(&stage.cluster, &[NAMESPACE])?;
         refused(&stage.operator, &["fix"], 5, &["--yes"])?;
-        let plan = stage.operator.must(&["fix", "--dry-run"], 1)?;
+        let plan = stage.operator.must(&["fix", "--dry-run"], 0)?;
         ensure!(plan.stdout.contains("NodePort"), "{}", plan.stdout);
         before.must_equal(&Versions::read(&stage.cluster, &[NAMESPACE])?)
     });
@@ -96,5 +99,36 @@ fn s13_a_port_in_use_is_named_with_its_holder() {
         // kubelet's healthz port is held on every node, by a process with a name.
         let busy = ["forward", "svc/productpage", "10248:http", "-n", NAMESPACE];
         refused(&stage.operator, &busy, 1, &["10248", "kubelet"]).map(drop)
+    });
+}
+
+#[test]
+fn s13_without_a_place_for_the_journal_nothing_is_changed() {
+    scenario("s13_without_a_place_for_the_journal_nothing_is_changed", |stage| {
+        Bookinfo { cluster_ip: true, ..Bookinfo::page() }.apply(&stage.cluster)?;
+        let before = Versions::read(&stage.cluster, &[NAMESPACE])?;
+        // Not even root makes a folder there.
+        let nowhere = stage.operator.clone().with("BOOKACCESS_STATE_DIR", "/proc/nowhere");
+        refused(&nowhere, &["fix", "--yes", "--no-fallback"], 2, &["/proc/nowhere"])?;
+        before.must_equal(&Versions::read(&stage.cluster, &[NAMESPACE])?)
+    });
+}
+
+#[test]
+fn s13_an_interrupted_fix_takes_its_step_back() {
+    scenario("s13_an_interrupted_fix_takes_its_step_back", |stage| {
+        // The page takes longer to start than the person waits, so that the step is under way.
+        Bookinfo { start_delay: 40_000, ..Bookinfo::page() }.start(&stage.cluster)?;
+        stage.inject(workload::no_replicas())?;
+        let before = Objects::read(&stage.cluster)?;
+        let line = "timeout --preserve-status --signal=INT 6 kubectl bookaccess fix --yes --no-fallback --no-standby";
+        let ended = stage.operator.shell(line)?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(ended.code == Some(130), "exit code {:?}: {said}", ended.code);
+        ensure!(said.contains("[1/1]"), "no step was under way: {said}");
+        before.must_equal(&Objects::read(&stage.cluster)?)?;
+        // Nothing is left to undo, and the journal is whole.
+        stage.operator.must(&["fix", "--undo", "--yes"], 0)?;
+        before.must_equal(&Objects::read(&stage.cluster)?)
     });
 }
