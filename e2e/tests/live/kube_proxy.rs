@@ -61,7 +61,7 @@ fn s04_rules_flushed_under_a_live_kube_proxy() {
         stage.no_page(&[Seen::Refused])?;
         let before = Objects::read(&stage.cluster)?;
         // What is only seconds old may still be on its way to the rules, and is not judged yet.
-        until("the cause is named", Duration::from_secs(10), || {
+        until("the cause is named", Duration::from_secs(20), || {
             stage.operator.diagnose(&[], 1)?.leads("BA3020").map(drop)
         })?;
         fix(stage, &stage.operator, &[])?;

@@ -23,8 +23,11 @@ fn s01_cluster_ip_and_the_page_on_a_worker() {
         ensure!(seen.code == Some(0), "{}", seen.stdout);
         let page = stage.page(PAGE)?;
         ensure!(page.contains("Book Details") && page.contains("Reviews served by"), "{page}");
-        let pod = page_pod(&stage.cluster)?;
-        insta::assert_snapshot!("original_story", steady(&seen.stdout.replace(&pod, "productpage-v1-POD")));
+        let (pod, node) = (page_pod(&stage.cluster)?, &stage.cluster.control_plane()?.address);
+        insta::assert_snapshot!(
+            "original_story",
+            steady(&seen.stdout.replace(&pod, "productpage-v1-POD").replace(node, "NODE"))
+        );
 
         node_port_works(stage, &stage.operator)?;
         undo(stage, &stage.operator, &before)?;
