@@ -99,14 +99,8 @@ impl Listeners {
         Ok(bound)
     }
 
-    /// Accepts until `closing`, each connection in a task of `sessions`, which `abort` breaks off by RST.
-    pub fn accept(
-        self,
-        shared: &Arc<Shared>,
-        sessions: &TaskTracker,
-        closing: &CancellationToken,
-        abort: &CancellationToken,
-    ) {
+    /// Accepts until the forward closes, each connection in a task of `sessions`, which `abort` breaks off by RST.
+    pub fn accept(self, shared: &Arc<Shared>, sessions: &TaskTracker, abort: &CancellationToken) {
         let doors = Arc::new(Doors::default());
         for (pair, socket) in self.sockets {
             let door = Door {
@@ -116,7 +110,7 @@ impl Listeners {
                 abort: abort.clone(),
                 doors: doors.clone(),
             };
-            let closing = closing.clone();
+            let closing = shared.closing.clone();
             tokio::spawn(async move {
                 tokio::select! {
                     () = door.accept(socket) => {}

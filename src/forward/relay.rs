@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::stats::{Stats, lock};
 
@@ -17,6 +18,9 @@ const BUFFER: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_secs(60);
 /// A client that closes after an answer, and sends nothing more, is done after so long a silence of the pod (tunnel).
 const QUIET: Duration = Duration::from_millis(200);
+
+/// While the forward closes, a connection on which nothing followed an answer for so long is idle.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// How a relay ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -121,6 +125,7 @@ pub async fn relay<R, W>(
     half_close: bool,
     replay: &mut Replay,
     stats: &Stats,
+    closing: &CancellationToken,
 ) -> End
 where
     R: AsyncRead + Unpin,
@@ -155,11 +160,26 @@ where
                 Ok(()) => { let _ = tokio::time::timeout(LINGER, up).await; Ok(()) }
                 Err(error) => Err(error),
             },
+            () = idle_after(closing, &progress) => Ok(()),
         }
     };
     match result {
         Ok(()) => End::Clean,
         Err(side) => progress.judge(side),
+    }
+}
+
+/// Waits until the forward closes and the connection lies idle: the pod has answered, and nothing moves any more. A
+/// browser keeps such a connection for its next request and opens another one without a word.
+async fn idle_after(closing: &CancellationToken, progress: &Progress<'_>) {
+    closing.cancelled().await;
+    loop {
+        let answered = progress.answered.load(Relaxed) && progress.last_down.load(Relaxed);
+        let quiet_since = progress.began + Duration::from_millis(progress.touched.load(Relaxed));
+        if answered && Instant::now() >= quiet_since + IDLE {
+            return;
+        }
+        tokio::time::sleep_until((quiet_since + IDLE).max(Instant::now() + IDLE / 4)).await;
     }
 }
 

@@ -133,8 +133,8 @@ impl Forward {
     /// `hurry`, breaks off what is still open.
     pub async fn run(self, stop: &CancellationToken, hurry: &CancellationToken) -> Option<Over> {
         let inside = self.view.0.clone();
-        let (sessions, closing, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        self.listeners.accept(&inside.shared, &sessions, &closing, &abort);
+        let (sessions, abort) = (TaskTracker::new(), CancellationToken::new());
+        self.listeners.accept(&inside.shared, &sessions, &abort);
         #[cfg(target_os = "linux")]
         let mut front = super::front::Front::new(&inside.id, self.ways);
         let over = {
@@ -166,7 +166,7 @@ impl Forward {
         if let Err(error) = front.remove().await {
             tracing::error!(event = "rules-left", error = %error);
         }
-        closing.cancel();
+        inside.shared.closing.cancel();
         sessions.close();
         tokio::select! {
             ended = tokio::time::timeout(DRAIN, sessions.wait()) => drop(ended),

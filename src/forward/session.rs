@@ -29,6 +29,8 @@ pub struct Shared {
     /// So long a connection may wait for a pod, from its accept on.
     pub patience: Duration,
     pub began: Instant,
+    /// No new connection is taken, and those that lie idle between two requests end.
+    pub closing: CancellationToken,
     dice: AtomicU64,
 }
 
@@ -54,6 +56,7 @@ impl Shared {
             parking: Semaphore::new(PARKING_PLACES),
             patience: PATIENCE,
             began: Instant::now(),
+            closing: CancellationToken::new(),
             dice: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
         }
     }
@@ -138,7 +141,7 @@ async fn attempts(client: &mut TcpStream, pair: usize, shared: &Shared) -> Resul
             }
         };
         let seated = Seated::new(shared, &choice);
-        let end = carry(client, upstream, &mut replay, &shared.stats).await;
+        let end = carry(client, upstream, &mut replay, shared).await;
         drop(seated);
         match end {
             End::Clean => {
@@ -182,15 +185,16 @@ pub(super) fn shun(shared: &Shared, (endpoint, way): &Choice, error: &std::io::E
     }
 }
 
-async fn carry(client: &mut TcpStream, mut upstream: Upstream, replay: &mut Replay, stats: &Stats) -> End {
+async fn carry(client: &mut TcpStream, mut upstream: Upstream, replay: &mut Replay, shared: &Shared) -> End {
+    let (stats, closing) = (&shared.stats, &shared.closing);
     let end = match &mut upstream {
         Upstream::Direct(stream) => {
             let (reader, writer) = stream.split();
-            relay(client, reader, writer, true, replay, stats).await
+            relay(client, reader, writer, true, replay, stats, closing).await
         }
         Upstream::Tunnel(stream) => {
             let (reader, writer) = tokio::io::split(stream);
-            relay(client, reader, writer, false, replay, stats).await
+            relay(client, reader, writer, false, replay, stats, closing).await
         }
     };
     if !matches!(end, End::Clean) {

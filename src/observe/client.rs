@@ -39,7 +39,7 @@ pub struct Connection {
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connecting to the API server may take this long: a dead one is named within 5 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where the administrators' kubeconfigs of kubeadm, k3s and RKE2 lie.
 const ADMIN_KUBECONFIGS: [&str; 3] =

@@ -157,8 +157,13 @@ impl Event {
         if let Some(rest) = lines.first().and_then(|l| l.strip_prefix(&mark)) {
             lines[0] = format!("{}{rest}", style.paint(paint, &mark));
         }
+        let indent = " ".repeat(cells(&mark) + 1);
+        if let Event::Withheld { withheld } = self {
+            lines.extend(wrap(&indent, &style.say(&withheld.why), WIDTH));
+            lines.extend(plan::command_lines(style, &indent, &withheld.step));
+        }
         // A command stands on a line of its own and is never broken: it is copied.
-        lines.extend(self.command().map(|command| format!("{}{command}", " ".repeat(cells(&mark) + 1))));
+        lines.extend(self.command().map(|command| format!("{indent}{command}")));
         lines
     }
 
@@ -177,9 +182,7 @@ impl Event {
             Event::Found { finding } => format!("{}: {}", finding.code, diagnosis::title(style, finding)),
             Event::StepStarted { number, of, step } => format!("[{number}/{of}] {}", plan::does(style, step)),
             Event::Undone { step } => plan::undoes(style, step),
-            Event::Withheld { withheld } => {
-                format!("{} {}", plan::does(style, &withheld.step), style.say(&withheld.why))
-            }
+            Event::Withheld { withheld } => plan::does(style, &withheld.step),
             Event::StepFailed { number, of, reason } => {
                 let text = Text::new("event.step_failed").with("number", number).with("of", of);
                 format!("{} {}", style.say(&text), style.say(reason))

@@ -79,14 +79,16 @@ fn write_withheld(style: &Style, withheld: &Withheld, out: &mut impl Write) -> i
 
 /// The command and its inverse, unbroken, for copying.
 pub fn commands(style: &Style, indent: &str, step: &Step, out: &mut impl Write) -> io::Result<()> {
-    for (label, command) in [(Text::new("render.note.run"), &step.command), (Text::new("render.note.undo"), &step.undo)]
-    {
-        if !command.is_empty() {
-            let label = style.paint(Paint::Faint, &format!("{}:", style.say(&label)));
-            writeln!(out, "{indent}{label} {}", command.replace('\n', &format!("\n{indent}")))?;
-        }
-    }
-    Ok(())
+    command_lines(style, indent, step).try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// The lines of [`commands`]; a command of several lines is one of them.
+pub fn command_lines(style: &Style, indent: &str, step: &Step) -> impl Iterator<Item = String> {
+    let both = [(Text::new("render.note.run"), &step.command), (Text::new("render.note.undo"), &step.undo)];
+    both.into_iter().filter(|(_, command)| !command.is_empty()).map(move |(label, command)| {
+        let label = style.paint(Paint::Faint, &format!("{}:", style.say(&label)));
+        format!("{indent}{label} {}", command.replace('\n', &format!("\n{indent}")))
+    })
 }
 
 /// What a step does, as its action says it.

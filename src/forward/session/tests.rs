@@ -30,7 +30,6 @@ struct Bench {
     shared: Arc<Shared>,
     endpoints: watch::Sender<Endpoints>,
     sessions: TaskTracker,
-    closing: CancellationToken,
     abort: CancellationToken,
 }
 
@@ -58,9 +57,9 @@ impl Bench {
         };
         let listeners = bind(&spec).await.unwrap();
         let address = listeners.bound[0][0];
-        let (sessions, closing, abort) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        listeners.accept(&shared, &sessions, &closing, &abort);
-        Self { address, shared, endpoints, sessions, closing, abort }
+        let (sessions, abort) = (TaskTracker::new(), CancellationToken::new());
+        listeners.accept(&shared, &sessions, &abort);
+        Self { address, shared, endpoints, sessions, abort }
     }
 
     fn pods(&self, pods: Vec<Endpoint>) {
@@ -354,11 +353,47 @@ async fn at_the_end_open_connections_are_reset_and_none_is_left() {
     let mut client = bench.dial().await;
     client.write_all(GET).await.unwrap();
     bench.until(|s| s.sent.load(Relaxed) > 0).await;
-    bench.closing.cancel();
+    bench.shared.closing.cancel();
     bench.sessions.close();
     bench.abort.cancel();
     timeout(LIMIT, bench.sessions.wait()).await.unwrap();
     assert_eq!(rest(&mut client).await, Err(ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn when_it_closes_an_idle_connection_ends_cleanly_and_a_busy_one_gets_its_answer() {
+    let (release, held) = watch::channel(false);
+    let pod = pod("keep-alive", move |mut stream: TcpStream| {
+        let mut held = held.clone();
+        async move {
+            let mut buffer = [0; 1024];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(b"first").await;
+            // The second request is answered when the test says so, and the connection is kept.
+            if stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {
+                let _ = held.wait_for(|go| *go).await;
+                let _ = stream.write_all(b"second").await;
+                let _ = stream.read(&mut buffer).await;
+            }
+        }
+    })
+    .await;
+    let bench = Bench::new(vec![pod]).await;
+    let (mut idle, mut busy) = (bench.dial().await, bench.dial().await);
+    let mut first = [0; 5];
+    for client in [&mut idle, &mut busy] {
+        client.write_all(GET).await.unwrap();
+        client.read_exact(&mut first).await.unwrap();
+    }
+    let sent = bench.shared.stats.sent.load(Relaxed);
+    busy.write_all(GET).await.unwrap();
+    bench.until(|s| s.sent.load(Relaxed) > sent).await;
+    bench.shared.closing.cancel();
+    bench.sessions.close();
+    assert_eq!(rest(&mut idle).await, Ok(String::new()));
+    release.send_replace(true);
+    assert_eq!(rest(&mut busy).await, Ok("second".to_owned()));
+    timeout(LIMIT, bench.sessions.wait()).await.unwrap();
 }
 
 #[tokio::test]
