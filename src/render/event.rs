@@ -94,6 +94,10 @@ pub enum Event {
     Standby {
         id: String,
     },
+    /// A forward of ours carries the page now.
+    Carrying {
+        id: String,
+    },
     /// The page answers on this node; whether it does from outside, only the cloud's firewall knows.
     AnswersHere {
         port: u16,
@@ -171,7 +175,7 @@ impl Event {
     fn command(&self) -> Option<String> {
         match self {
             Event::RevertFailed { step, .. } | Event::UndoRefused { step, .. } => Some(step.undo.clone()),
-            Event::Standby { id } => Some(format!("kubectl bookaccess forward stop {id}")),
+            Event::Standby { id } | Event::Carrying { id } => Some(format!("kubectl bookaccess forward stop {id}")),
             Event::UndoWith { id } => Some(format!("kubectl bookaccess fix --undo {id}")),
             _ => None,
         }
@@ -225,6 +229,7 @@ impl Event {
                 Text::new("event.reachable_here_only").with("target", target).with("url", url)
             }
             Event::Unreachable { target } => Text::new("event.unreachable").with("target", target),
+            Event::Carrying { .. } => Text::new("event.carrying"),
             Event::Standby { .. } => Text::new("event.standby"),
             Event::AnswersHere { port } => Text::new("ui.here_answers").with("ports", format!("{port}/tcp")),
             Event::UndoWith { .. } => Text::new("event.undo_with"),

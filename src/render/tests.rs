@@ -340,6 +340,7 @@ fn events() -> Vec<Event> {
         Event::ReachableHereOnly { target: s(TARGET), url: s("http://localhost:30080/productpage") },
         Event::Unreachable { target: s(TARGET) },
         Event::Standby { id: s("bookinfo-productpage-30080-3f9c") },
+        Event::Carrying { id: s("bookinfo-productpage-30080-3f9c") },
         Event::AnswersHere { port: 30080 },
         Event::UndoWith { id: s("20261123-053000-a1") },
         Event::Undoing { id: s("20261123-053000-a1"), steps: 2 },

@@ -128,9 +128,13 @@ pub fn write(
         }
     }
     events.extend(withheld.iter().map(|w| Event::Withheld { withheld: w.clone() }));
-    let mut standbys: Vec<&String> = ended.iter().filter_map(|e| e.fixed.standby.as_ref()).collect();
-    standbys.dedup();
-    events.extend(standbys.into_iter().map(|id| Event::Standby { id: id.clone() }));
+    events.extend(ended.iter().filter_map(|e| {
+        let id = e.fixed.standby.clone()?;
+        Some(match e.fixed.access {
+            Access::Forwarded | Access::LocalOnly => Event::Carrying { id },
+            _ => Event::Standby { id },
+        })
+    }));
     events.extend(id.map(|id| Event::UndoWith { id: id.to_owned() }));
     if facts.snapshot.stand.node.is_some() && exit(ended) == Exit::Ok {
         events.extend(ended.iter().filter(|e| e.counts).filter_map(|e| Some(Event::AnswersHere { port: e.port? })));
