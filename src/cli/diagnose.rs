@@ -1,5 +1,7 @@
 //! The verb `diagnose`: look, judge, say. It changes nothing.
 
+use std::time::Duration;
+
 use super::args::{DiagnoseArgs, Globals, Output};
 use super::{fix, output, scope};
 use crate::check;
@@ -11,6 +13,9 @@ use crate::plan::{self, Policy};
 use crate::render::json::Document;
 use crate::render::{self, Style};
 
+/// What is only seconds old is given so long to come up before it is judged.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// Diagnoses the targets, or a Snapshot from a file.
 ///
 /// # Errors
@@ -20,7 +25,7 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
         Some(file) => observe::file::read(file)?,
         None => {
             let field = scope::enter(&globals, &args.targets).await?;
-            observe::look(&field.cluster, &field.targets, &field.wanted).await
+            scope::settled(&field, SETTLE, |_| {}).await
         }
     };
     if let Some(file) = &args.save {

@@ -1,13 +1,21 @@
 //! From the flags that all verbs share to a cluster, its targets and the address that counts.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::args::Globals;
+use crate::check::{self, Report};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
-use crate::model::{Target, Text};
+use crate::facts::{Facts, TargetFacts};
+use crate::model::{Finding, Severity, Snapshot, Target, Text};
 use crate::observe::addresses::Wanted;
 use crate::observe::{self, Cluster, Scope};
+
+/// A Service changed less than this many seconds ago is fresh.
+const FRESH: i64 = 10;
+/// A settling workload is looked at this often.
+const SETTLE_EVERY: Duration = Duration::from_millis(500);
 
 /// A connected cluster, and what is looked at in it.
 pub struct Field {
@@ -39,6 +47,39 @@ pub async fn targets(globals: &Globals, cluster: &Cluster, arguments: &[String])
 
 fn typed(globals: &Globals) -> Result<Option<Typed>, ExpectedError> {
     globals.address.as_deref().map(parse_address).transpose()
+}
+
+/// A look at a cluster that had its time: a rollout or fresh start in progress is waited for, at most `limit`, and so
+/// are rules that kube-proxy has yet to write. What is certainly broken is not waited for. `waiting` is told once.
+pub async fn settled(field: &Field, limit: Duration, mut waiting: impl FnMut(&TargetFacts<'_>)) -> Snapshot {
+    let deadline = Instant::now() + limit;
+    let mut told = false;
+    loop {
+        let snapshot = observe::look(&field.cluster, &field.targets, &field.wanted).await;
+        let facts = Facts::derive(&snapshot);
+        let report = check::run(&facts);
+        let waits_for = facts.targets.iter().find(|t| {
+            let blamed = errors(&report, &t.target.to_string()).next().is_some();
+            t.reach.answers != Some(true) && !blamed && (t.settling || is_fresh(t, &facts))
+        });
+        let Some(target) = waits_for.filter(|_| Instant::now() < deadline) else {
+            return snapshot;
+        };
+        if !std::mem::replace(&mut told, true) {
+            waiting(target);
+        }
+        tokio::time::sleep(SETTLE_EVERY).await;
+    }
+}
+
+/// What breaks access to a target.
+pub fn errors<'r>(report: &'r Report, target: &str) -> impl Iterator<Item = &'r Finding> {
+    report.findings.iter().filter(move |f| f.target == target && f.severity == Severity::Error)
+}
+
+/// So young that kube-proxy may not have written its rules yet.
+fn is_fresh(target: &TargetFacts<'_>, facts: &Facts<'_>) -> bool {
+    target.service.as_ref().and_then(|s| s.unchanged_for(facts.now())).is_some_and(|seconds| seconds < FRESH)
 }
 
 /// `--address`, taken apart.

@@ -17,8 +17,8 @@ use crate::check::{self, Report};
 use crate::error::ExpectedError;
 use crate::error::forbidden::forbidden;
 use crate::exit::Exit;
-use crate::facts::{Facts, TargetFacts};
-use crate::model::{Act, ActionName, Finding, Plan, Severity, Snapshot, Step, Tier, Verify, Withheld};
+use crate::facts::Facts;
+use crate::model::{Act, ActionName, Plan, Snapshot, Step, Tier, Verify, Withheld};
 use crate::observe;
 use crate::plan::{self, Policy};
 use crate::render::json::{Document, StepOutcome};
@@ -26,11 +26,6 @@ use crate::render::{self, Event};
 
 /// More rounds than causes that can hide behind each other on one path.
 const ROUNDS: usize = 8;
-/// A Service changed less than this many seconds ago is fresh.
-const FRESH: i64 = 10;
-/// A settling workload is looked at this often.
-const SETTLE_EVERY: Duration = Duration::from_millis(500);
-
 /// A run of `fix` under way.
 struct Run<'a> {
     globals: &'a Globals,
@@ -94,28 +89,13 @@ impl Run<'_> {
         self.interrupt.or(look).await
     }
 
-    /// A look at a cluster that had its time: a rollout or fresh start in progress is waited for, and so are rules
-    /// that kube-proxy has yet to write. What is certainly broken is not waited for.
+    /// A look at a cluster that had its time.
     async fn settled(&self) -> Result<Snapshot, ExpectedError> {
-        let deadline = Instant::now() + self.args.wait;
-        let mut told = false;
-        loop {
-            let snapshot = self.look().await?;
-            let facts = Facts::derive(&snapshot);
-            let report = check::run(&facts);
-            let waits_for = facts.targets.iter().find(|t| {
-                let blamed = errors(&report, &t.target.to_string()).next().is_some();
-                t.reach.answers != Some(true) && !blamed && (t.settling || is_fresh(t, &facts))
-            });
-            let Some(target) = waits_for.filter(|_| Instant::now() < deadline) else {
-                return Ok(snapshot);
-            };
-            if !std::mem::replace(&mut told, true) {
-                let object = target.target.service_ref();
-                self.progress.say(&Event::Waiting { object, limit: self.args.wait });
-            }
-            self.interrupt.or(tokio::time::sleep(SETTLE_EVERY)).await?;
-        }
+        let look = scope::settled(&self.field, self.args.wait, |target| {
+            let object = target.target.service_ref();
+            self.progress.say(&Event::Waiting { object, limit: self.args.wait });
+        });
+        self.interrupt.or(look).await
     }
 
     fn plan(&mut self, facts: &Facts<'_>, report: &Report) -> Plan {
@@ -271,7 +251,7 @@ impl Run<'_> {
                     let report = check::run(&facts);
                     let target = facts.targets.iter().find(|t| t.target.to_string() == step.target);
                     let answers = target.is_some_and(|t| t.reach.answers == Some(true));
-                    let causes: Vec<_> = errors(&report, &step.target).map(|f| f.code).collect();
+                    let causes: Vec<_> = scope::errors(&report, &step.target).map(|f| f.code).collect();
                     let cleared = step.verify == Verify::Cleared && !causes.contains(&step.cause);
                     // Another cause behind this one is the next round's work. Without one the page should answer, but
                     // what was mended may need a moment to show: then the deadline decides.
@@ -374,16 +354,6 @@ fn patience(step: &Step) -> Duration {
         (_, Tier::T3 | Tier::T4) => 30,
         _ => 15,
     })
-}
-
-/// What breaks access to a target.
-fn errors<'r>(report: &'r Report, target: &str) -> impl Iterator<Item = &'r Finding> {
-    report.findings.iter().filter(move |f| f.target == target && f.severity == Severity::Error)
-}
-
-/// So young that kube-proxy may not have written its rules yet.
-fn is_fresh(target: &TargetFacts<'_>, facts: &Facts<'_>) -> bool {
-    target.service.as_ref().and_then(|s| s.unchanged_for(facts.now())).is_some_and(|seconds| seconds < FRESH)
 }
 
 /// An error of `apply` that ends the command.
