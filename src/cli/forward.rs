@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::Globals;
 use super::output;
+use super::signals::asked_to_stop;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::run::Forward;
@@ -96,21 +97,6 @@ async fn foreground(globals: &Globals, args: &ForwardArgs) -> Result<Exit, Expec
         }
         None => Ok(Exit::Ok),
     }
-}
-
-/// Ctrl-C, or SIGTERM where there is one.
-async fn asked_to_stop() -> bool {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut term) = signal(SignalKind::terminate()) else { return false };
-        tokio::select! {
-            asked = tokio::signal::ctrl_c() => asked.is_ok(),
-            _ = term.recv() => true,
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.is_ok()
 }
 
 async fn start(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {

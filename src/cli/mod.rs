@@ -11,6 +11,7 @@ pub mod output;
 pub mod panic;
 pub mod reporter;
 pub mod scope;
+pub mod signals;
 pub mod status;
 pub mod version;
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{FixArgs, FixJob, Globals};
 use super::output;
+use super::signals::asked_to_stop;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::render::{Event, Style};
@@ -65,7 +66,9 @@ impl Interrupt {
         let (token, acting) = (CancellationToken::new(), std::sync::Arc::new(AtomicBool::new(false)));
         let (cancel, busy, progress) = (token.clone(), acting.clone(), Progress::new(globals));
         tokio::spawn(async move {
-            interrupted().await;
+            if !asked_to_stop().await {
+                return;
+            }
             if busy.load(Ordering::Relaxed) {
                 progress.say(&Event::Finishing);
             }
@@ -82,19 +85,4 @@ impl Interrupt {
             done = work => Ok(done),
         }
     }
-}
-
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

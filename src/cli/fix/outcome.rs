@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use super::super::scope::errors;
 use super::fallback;
 use crate::check::Report;
 use crate::exit::Exit;
@@ -27,8 +28,7 @@ pub fn is_broken(facts: &Facts<'_>, report: &Report) -> bool {
 
 /// Whether an error was found. A page that answers on another port than browsers dial has one as well.
 fn is_blamed(target: &TargetFacts<'_>, report: &Report) -> bool {
-    let name = target.target.to_string();
-    report.findings.iter().any(|f| f.target == name && f.severity == Severity::Error)
+    errors(report, &target.target.to_string()).next().is_some()
 }
 
 /// Whether a target counts for the exit code: one that was named, and one with anything worse than a note.
