@@ -31,6 +31,11 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
+    /// Into the pods of a namespace.
+    pub fn new(client: watch::Receiver<Client>, namespace: String) -> Self {
+        Self { client, namespace }
+    }
+
     /// Opens a stream to a pod's port. That the port refuses shows at the first read.
     ///
     /// # Errors
@@ -101,6 +106,14 @@ fn classify(text: &str) -> Error {
         ErrorKind::ConnectionReset
     };
     Error::new(kind, text.trim().to_owned())
+}
+
+impl crate::forward::flow::Side for Stream {
+    const HALF_CLOSE: bool = false;
+
+    fn socket(&self) -> Option<&tokio::net::TcpStream> {
+        None
+    }
 }
 
 impl AsyncRead for Stream {
