@@ -93,7 +93,7 @@ impl Forward {
         let (watch, feeds) = watch::open(&mut spec).await?;
         #[cfg(target_os = "linux")]
         let front_ways = private_ways(&spec, &mut listeners).await?;
-        let tunnel = Tunnel { client: feeds.client.clone(), namespace: spec.namespace.clone() };
+        let tunnel = Tunnel::new(feeds.client.clone(), spec.namespace.clone());
         let shared = Arc::new(Shared::new(feeds.endpoints.clone(), Carriers { tunnel: Some(tunnel) }, ways));
         let now = Timestamp::now();
         let inside = Inside {
