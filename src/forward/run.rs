@@ -11,7 +11,8 @@ use tokio::sync::watch as feed;
 use tokio_util::sync::CancellationToken;
 
 use super::balancer::Way;
-use super::carrier::{Carriers, tunnel::Tunnel};
+use super::carrier::Carriers;
+use super::carrier::tunnel::{MOST_TUNNELS, Tunnel, TunnelStats};
 use super::listener::{self, Listeners, Socket};
 use super::report::{Failure, Phase, Report};
 use super::session::Shared;
@@ -108,9 +109,10 @@ impl Forward {
         let (watch, feeds) = watch::open(&mut spec).await?;
         #[cfg(target_os = "linux")]
         let front_ways = private_ways(&spec, &mut listeners)?;
-        let carriers = (0..worker::width())
-            .map(|_| Carriers { tunnel: Some(Tunnel::new(feeds.client.clone(), spec.namespace.clone())) })
-            .collect();
+        let tunnels = Arc::<TunnelStats>::default();
+        let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
+        let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
+        let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
         let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways));
         let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
         let sockets = listeners.copies().map_err(Error::Threads)?;
