@@ -18,6 +18,9 @@ const BUFFER: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_secs(60);
 /// A client that closes after an answer, and sends nothing more, is done after so long a silence of the pod (tunnel).
 const QUIET: Duration = Duration::from_millis(200);
+/// And after a small answer, which comes in one piece, so long.
+const SHORT_QUIET: Duration = Duration::from_millis(2);
+const SMALL: u64 = 64 * 1024;
 
 /// While the forward closes, a connection on which nothing followed an answer for so long is idle.
 const IDLE: Duration = Duration::from_millis(500);
@@ -96,6 +99,8 @@ struct Progress<'a> {
     broken: AtomicBool,
     /// The last bytes went to the client.
     last_down: AtomicBool,
+    /// Bytes of the answer so far.
+    answer: AtomicU64,
     began: Instant,
     /// Milliseconds after `began`.
     touched: AtomicU64,
@@ -137,6 +142,7 @@ where
         answered: AtomicBool::new(false),
         broken: AtomicBool::new(false),
         last_down: AtomicBool::new(false),
+        answer: AtomicU64::new(0),
         began: Instant::now(),
         touched: AtomicU64::new(0),
     };
@@ -253,9 +259,14 @@ where
         return Ok(Up::Ended);
     }
     loop {
-        let limit = if progress.last_down.load(Relaxed) { QUIET } else { LINGER };
+        let limit = match progress.last_down.load(Relaxed) {
+            true if progress.answer.load(Relaxed) < SMALL => SHORT_QUIET,
+            true => QUIET,
+            false => LINGER,
+        };
         let until = progress.began + Duration::from_millis(progress.touched.load(Relaxed)) + limit;
         if Instant::now() >= until {
+            pod.shutdown().await.map_err(Side::Pod)?;
             return Ok(Up::Over);
         }
         tokio::time::sleep_until(until).await;
@@ -269,6 +280,7 @@ async fn send<W: AsyncWrite + Unpin>(
     stats: &Stats,
 ) -> Result<(), Side> {
     progress.touch(false);
+    progress.answer.store(0, Relaxed);
     pod.write_all(bytes).await.map_err(Side::Pod)?;
     pod.flush().await.map_err(Side::Pod)?;
     progress.delivered.fetch_add(bytes.len() as u64, Relaxed);
@@ -298,6 +310,7 @@ where
             lock(&progress.replay).forget();
         }
         progress.touch(true);
+        progress.answer.fetch_add(count as u64, Relaxed);
         client.write_all(&buffer[..count]).await.map_err(|_| Side::Client)?;
         stats.received.fetch_add(count as u64, Relaxed);
     }
