@@ -101,7 +101,7 @@ pub fn markdown(report: &Report) -> String {
         text,
         "{} rounds, {:.0} minutes. Medians, in brackets their 95 % intervals (percentile bootstrap over rounds). \
          Transfers: 512 MiB in all, 10⁶ bytes are a MB; CPU: seconds of the forwarder's own processes per 10⁹ bytes of \
-         these. Requests: closed loop on kept connections. New connections: one request each, to its end. p50 to \
+         these. Requests: closed loop on kept connections. New connections: one request each, then the client closes. p50 to \
          p99.9: {PACE} requests a second on {PACED} kept connections (open loop, from when each was due). Memory: \
          resident, with so many idle connections after one request each.\n",
         report.rounds, report.minutes

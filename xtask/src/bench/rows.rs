@@ -112,11 +112,13 @@ pub fn most_connections() -> usize {
     (limit.saturating_sub(200) / 2).min(10_000) as usize
 }
 
+/// As many pipes as transfers could use; its default is a quarter of maxconn, more descriptors than there may be.
 fn haproxy(port: u16, pod: &str) -> String {
     format!(
         "global
   nbthread {THREADS}
   maxconn {most}
+  maxpipes 64
 defaults
   mode tcp
   option splice-auto

@@ -62,7 +62,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// Puts the server and the programs in their places.
+    /// Puts the server and the programs in their places. The client gets all ports: with the usual range a second of
+    /// new connections would run out of them.
     pub fn prepare(cluster: Cluster, binary: &Path) -> Result<Self> {
         cluster.apply(&objects(&cluster.control_plane()?.place.name).to_string())?;
         cluster
@@ -82,7 +83,10 @@ impl Site {
             .into_iter()
             .find(|pid| is_server(*pid))
             .context("no process of the server on the control plane")?;
-        let namespaces = vec![member(&cluster.client.enter)?, member(&cluster.gateway.enter)?, node, pod];
+        let client = member(&cluster.client.enter)?;
+        let ports = "echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range";
+        run::output(&mut run::command(&["nsenter", &format!("--target={client}"), "--net", "sh", "-ec", ports]))?;
+        let namespaces = vec![client, member(&cluster.gateway.enter)?, node, pod];
         Ok(Self { pod_address, load, product, unlimited, namespaces, cluster })
     }
 

@@ -22,7 +22,7 @@ pub enum Kind {
     Upload { bytes: u64 },
     /// Requests one after the other on connections that stay (closed loop).
     Requests { time: Duration },
-    /// Connections one after the other, each with one request (closed loop).
+    /// Connections one after the other, each with one request, closed by the client (closed loop).
     Connects { time: Duration },
     /// Requests at a fixed rate on connections that stay (open loop): the time of each counts from when it was due.
     Paced { time: Duration, rate: u32 },

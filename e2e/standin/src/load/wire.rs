@@ -16,23 +16,16 @@ pub struct Request {
     pub head: Vec<u8>,
     /// Bytes of body; their content is that of the caller's block.
     pub body: u64,
-    /// Whether the answer is over only with the connection.
-    pub until_end: bool,
 }
 
 impl Request {
-    pub fn get(path: &str, address: SocketAddr, close: bool) -> Self {
-        let end = if close { "Connection: close\r\n" } else { "" };
-        Self {
-            head: format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{end}\r\n").into_bytes(),
-            body: 0,
-            until_end: close,
-        }
+    pub fn get(path: &str, address: SocketAddr) -> Self {
+        Self { head: format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes(), body: 0 }
     }
 
     pub fn post(path: &str, address: SocketAddr, body: u64) -> Self {
         let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {body}\r\n\r\n");
-        Self { head: head.into_bytes(), body, until_end: false }
+        Self { head: head.into_bytes(), body }
     }
 }
 
@@ -121,16 +114,16 @@ impl Wire {
         }
         loop {
             let count = match self.stream.read(piece) {
-                Ok(0) => return self.ended(request),
+                Ok(0) => return Err(self.ended()),
                 Ok(count) => count,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Progress::Wait(EventFlags::IN)),
                 Err(e) => return Err(format!("broken after {} bytes of body: {e}", self.received)),
             };
             self.take(&piece[..count])?;
-            if self.length.is_some_and(|length| self.received >= length) && !request.until_end {
+            if self.length.is_some_and(|length| self.received >= length) {
                 return self.answered();
             }
-            if count < piece.len() && !request.until_end {
+            if count < piece.len() {
                 return Ok(Progress::Wait(EventFlags::IN));
             }
         }
@@ -150,11 +143,10 @@ impl Wire {
         Ok(())
     }
 
-    fn ended(&mut self, request: &Request) -> Result<Progress, String> {
+    fn ended(&self) -> String {
         match self.length {
-            Some(length) if request.until_end && self.received == length => self.answered(),
-            Some(length) => Err(format!("ended after {} of {length} bytes", self.received)),
-            None => Err("ended without an answer".into()),
+            Some(length) => format!("ended after {} of {length} bytes", self.received),
+            None => "ended without an answer".into(),
         }
     }
 
