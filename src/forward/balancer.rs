@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::endpoints::Endpoint;
 
@@ -19,8 +20,31 @@ pub enum Way {
     Tunnel,
 }
 
-/// One way to one endpoint.
-pub type Choice = (Endpoint, Way);
+/// One way to one endpoint. It holds on to the set it was picked from instead of copying names around.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    set: Arc<[Endpoint]>,
+    index: usize,
+    pub way: Way,
+}
+
+impl Choice {
+    /// `set[index]` by that way; none where there is no such endpoint.
+    pub fn new(set: &Arc<[Endpoint]>, index: usize, way: Way) -> Option<Self> {
+        (index < set.len()).then(|| Self { set: set.clone(), index, way })
+    }
+
+    /// Where it leads.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.set[self.index]
+    }
+}
+
+impl PartialEq for Choice {
+    fn eq(&self, other: &Self) -> bool {
+        self.way == other.way && self.endpoint() == other.endpoint()
+    }
+}
 
 /// First shunning after a failed dial, in milliseconds; doubled by each further one.
 const SHUN_FIRST: u64 = 1_000;
@@ -45,37 +69,26 @@ pub struct Balancer {
 
 impl Balancer {
     /// Picks among `set` × `ways` what was not tried yet for this connection. `dice` is any random number.
-    pub fn pick(&self, set: &[Endpoint], ways: &[Way], tried: &[Choice], now: u64, dice: u64) -> Option<Choice> {
-        let mut best: Vec<Choice> = Vec::new();
-        let mut best_rank = None;
-        for endpoint in set {
-            for &way in ways {
-                let choice = (endpoint.clone(), way);
-                if tried.contains(&choice) || (way == Way::Tunnel && endpoint.pod.is_none()) {
-                    continue;
-                }
-                let rank = (self.is_shunned(endpoint, way, now), way);
-                match best_rank {
-                    Some(known) if rank > known => continue,
-                    Some(known) if rank == known => {}
-                    _ => {
-                        best.clear();
-                        best_rank = Some(rank);
-                    }
-                }
-                best.push(choice);
-            }
-        }
-        let count = best.len() as u64;
-        if count == 0 {
-            return None;
-        }
+    pub fn pick(&self, set: &Arc<[Endpoint]>, ways: &[Way], tried: &[Choice], now: u64, dice: u64) -> Option<Choice> {
+        let is_tried = |e: &Endpoint, way: Way| tried.iter().any(|t| t.way == way && t.endpoint() == e);
+        let ranked = || {
+            set.iter().enumerate().flat_map(|(index, endpoint)| {
+                ways.iter().filter_map(move |&way| {
+                    let open = !is_tried(endpoint, way) && (way != Way::Tunnel || endpoint.pod.is_some());
+                    open.then(|| ((self.is_shunned(endpoint, way, now), way), index))
+                })
+            })
+        };
+        let best = ranked().map(|(rank, _)| rank).min()?;
+        let of_best = || ranked().filter(|(rank, _)| *rank == best).map(|(_, index)| index);
+        let count = of_best().count() as u64;
         let first = dice % count;
         // The second is another one wherever there are two.
         let second = (first + 1 + (dice / count) % (count - 1).max(1)) % count;
-        let live = |index: u64| self.live(&best[index as usize].0);
-        let index = if live(second) < live(first) { second } else { first };
-        best.into_iter().nth(index as usize)
+        let first = of_best().nth(first as usize)?;
+        let second = of_best().nth(second as usize)?;
+        let index = if self.live(&set[second]) < self.live(&set[first]) { second } else { first };
+        Choice::new(set, index, best.1)
     }
 
     /// Live connections of an endpoint.
@@ -139,53 +152,62 @@ mod tests {
         Endpoint { ip: IpAddr::from([10, 0, 0, id]), port: 80, pod: Some(format!("p{id}")), uid: None }
     }
 
+    fn pods(ids: &[u8]) -> Arc<[Endpoint]> {
+        ids.iter().map(|id| endpoint(*id)).collect()
+    }
+
+    /// What was picked, in short.
+    fn picked(choice: Option<Choice>) -> Option<(Endpoint, Way)> {
+        choice.map(|c| (c.endpoint().clone(), c.way))
+    }
+
     const BOTH: [Way; 2] = [Way::Direct, Way::Tunnel];
 
     #[test]
     fn a_pod_that_listens_on_loopback_only_is_reached_by_tunnel() {
         let mut balancer = Balancer::default();
-        let set = [endpoint(1)];
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 0, 7), Some((endpoint(1), Way::Direct)));
+        let set = pods(&[1]);
+        assert_eq!(picked(balancer.pick(&set, &BOTH, &[], 0, 7)), Some((endpoint(1), Way::Direct)));
         balancer.failed(&set[0], Way::Direct, 0);
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 999, 7), Some((endpoint(1), Way::Tunnel)));
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 1_000, 7), Some((endpoint(1), Way::Direct)));
-        assert_eq!(balancer.pick(&set, &[Way::Direct], &[], 0, 7), Some((endpoint(1), Way::Direct)));
+        assert_eq!(picked(balancer.pick(&set, &BOTH, &[], 999, 7)), Some((endpoint(1), Way::Tunnel)));
+        assert_eq!(picked(balancer.pick(&set, &BOTH, &[], 1_000, 7)), Some((endpoint(1), Way::Direct)));
+        assert_eq!(picked(balancer.pick(&set, &[Way::Direct], &[], 0, 7)), Some((endpoint(1), Way::Direct)));
     }
 
     #[test]
     fn another_pod_is_preferred_to_a_tunnel() {
         let mut balancer = Balancer::default();
-        let set = [endpoint(1), endpoint(2)];
+        let set = pods(&[1, 2]);
         balancer.failed(&set[0], Way::Direct, 0);
         for dice in 0..50 {
-            assert_eq!(balancer.pick(&set, &BOTH, &[], 5, dice), Some((endpoint(2), Way::Direct)));
+            assert_eq!(picked(balancer.pick(&set, &BOTH, &[], 5, dice)), Some((endpoint(2), Way::Direct)));
         }
     }
 
     #[test]
     fn a_way_that_leads_nowhere_is_left_to_the_scout() {
         let mut balancer = Balancer::default();
-        let set = [endpoint(1)];
+        let set = pods(&[1]);
         balancer.unreachable(&set[0], Way::Direct, 0);
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 60_000, 0).map(|c| c.1), Some(Way::Tunnel));
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 60_000, 0).map(|c| c.way), Some(Way::Tunnel));
         balancer.worked(&set[0], Way::Direct);
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 60_000, 0).map(|c| c.1), Some(Way::Direct));
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 60_000, 0).map(|c| c.way), Some(Way::Direct));
     }
 
     #[test]
     fn shunning_doubles_up_to_its_limit() {
         let mut balancer = Balancer::default();
-        let set = [endpoint(1)];
+        let set = pods(&[1]);
         for _ in 0..40 {
             balancer.failed(&set[0], Way::Direct, 0);
         }
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 29_999, 0).map(|c| c.1), Some(Way::Tunnel));
-        assert_eq!(balancer.pick(&set, &BOTH, &[], 30_000, 0).map(|c| c.1), Some(Way::Direct));
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 29_999, 0).map(|c| c.way), Some(Way::Tunnel));
+        assert_eq!(balancer.pick(&set, &BOTH, &[], 30_000, 0).map(|c| c.way), Some(Way::Direct));
     }
 
     #[test]
     fn an_endpoint_without_pod_has_no_tunnel() {
-        let set = [Endpoint { pod: None, ..endpoint(1) }];
+        let set: Arc<[Endpoint]> = [Endpoint { pod: None, ..endpoint(1) }].into();
         assert_eq!(Balancer::default().pick(&set, &[Way::Tunnel], &[], 0, 0), None);
     }
 
@@ -198,7 +220,7 @@ mod tests {
             now in 0u64..60_000,
             mut dice: u64,
         ) {
-            let set: Vec<Endpoint> = ids.iter().map(|i| endpoint(*i)).collect();
+            let set: Arc<[Endpoint]> = ids.iter().map(|i| endpoint(*i)).collect();
             let mut balancer = Balancer::default();
             for (id, direct, at) in failed {
                 balancer.failed(&endpoint(id), if direct { Way::Direct } else { Way::Tunnel }, at);
@@ -206,7 +228,7 @@ mod tests {
             let mut tried = Vec::new();
             while let Some(choice) = balancer.pick(&set, &BOTH, &tried, now, dice) {
                 prop_assert!(!tried.contains(&choice));
-                prop_assert!(set.contains(&choice.0));
+                prop_assert!(set.contains(choice.endpoint()));
                 tried.push(choice);
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             }
@@ -216,16 +238,16 @@ mod tests {
         /// Two choices keep the load even: nobody has far more than his share.
         #[test]
         fn the_load_stays_even(seed: u64) {
-            let set: Vec<Endpoint> = (0..4).map(endpoint).collect();
+            let set: Arc<[Endpoint]> = (0..4).map(endpoint).collect();
             let mut balancer = Balancer::default();
             let mut dice = seed;
             for _ in 0..400 {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let choice = balancer.pick(&set, &BOTH, &[], 0, dice >> 16);
                 prop_assert!(choice.is_some());
-                balancer.opened(&choice.map(|c| c.0).unwrap_or_else(|| endpoint(0)));
+                balancer.opened(choice.as_ref().map_or(&set[0], Choice::endpoint));
             }
-            for endpoint in &set {
+            for endpoint in set.iter() {
                 prop_assert!(balancer.live(endpoint).abs_diff(100) <= 20, "{:?}", balancer);
             }
         }

@@ -7,7 +7,9 @@
 
 pub mod balancer;
 pub mod carrier;
+pub mod doors;
 pub mod endpoints;
+pub mod flow;
 #[cfg(target_os = "linux")]
 pub mod front;
 pub mod holder;
@@ -20,8 +22,11 @@ pub mod scout;
 pub mod session;
 pub mod spec;
 #[cfg(target_os = "linux")]
+pub mod splice;
+#[cfg(target_os = "linux")]
 pub mod standby;
 pub mod stats;
 pub mod watch;
+pub mod worker;
 
 pub use spec::{ForwardArgs, ForwardVerb, Front, Kind, Mode, Page, Pair, Spec};

@@ -13,6 +13,9 @@ impl From<run::Error> for ExpectedError {
         match error {
             run::Error::Watch(error) => error.into(),
             run::Error::Listen(error) => error.into(),
+            run::Error::Threads(error) => {
+                Self::new(Exit::Problem, Text::new("error.forward.threads").with("message", error))
+            }
             run::Error::NoKernelCarrier => Self::new(Exit::Usage, Text::new("error.forward.no_kernel_carrier")),
         }
     }

@@ -1,26 +1,31 @@
-//! Copies both ways between a client and a pod, keeps half-closes, and remembers what was sent until something came back.
+//! Both directions of a connection between a client and a pod: keeps half-closes, remembers what was sent until
+//! something came back, and judges how it ended.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::stats::{Stats, lock};
+use super::carrier::direct::keep_alive;
+use super::flow::{Broken, Flow, Side, Tap};
+use super::stats::Stats;
 
 /// What a client sent is kept up to this size until the pod's first byte.
 const REPLAY_LIMIT: usize = 64 * 1024;
-const BUFFER: usize = 32 * 1024;
 /// After one side's end the other may be silent this long.
 const LINGER: Duration = Duration::from_secs(60);
 /// A client that closes after an answer, and sends nothing more, is done after so long a silence of the pod (tunnel).
 const QUIET: Duration = Duration::from_millis(200);
-
 /// While the forward closes, a connection on which nothing followed an answer for so long is idle.
 const IDLE: Duration = Duration::from_millis(500);
+/// A connection that lives so long may outlive its pod's node, and is watched for that. Most never get there.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// How a relay ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum End {
     Clean,
     /// The client broke off.
     ClientLeft,
+    /// Neither side said a word.
+    Silent,
     /// Nothing reached the application: any connection may be tried elsewhere.
     NotDelivered(String),
     /// The pod broke off without a byte of answer to a request that is safe to repeat (RFC 9110 §9.2.1).
@@ -48,15 +55,25 @@ pub struct Replay {
 }
 
 impl Replay {
+    /// Begins with what a client sent before anybody was asked.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    /// What is kept.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether more may be taken up before a pod is there.
     pub fn has_room(&self) -> bool {
         !self.ended && self.bytes.len() < REPLAY_LIMIT
     }
 
     /// Reads once from a client that waits. Cancel safe.
-    pub async fn take_up(&mut self, client: &mut TcpStream) -> std::io::Result<()> {
+    pub async fn take_up(&mut self, client: &mut TcpStream) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        match client.read(&mut buffer).await? {
+        match tokio::io::AsyncReadExt::read(client, &mut buffer).await? {
             0 => self.ended = true,
             n => self.bytes.extend_from_slice(&buffer[..n]),
         }
@@ -75,143 +92,93 @@ impl Replay {
     }
 
     fn forget(&mut self) {
-        self.forgotten = true;
-        self.bytes = Vec::new();
+        if !self.forgotten {
+            self.forgotten = true;
+            self.bytes = Vec::new();
+        }
     }
 
     /// One whole request without a body, of a method that changes nothing.
-    fn is_safe_request(&self) -> bool {
+    pub fn is_safe_request(&self) -> bool {
         !self.forgotten
             && [&b"GET "[..], b"HEAD ", b"OPTIONS "].iter().any(|m| self.bytes.starts_with(m))
             && self.bytes.windows(4).position(|w| w == b"\r\n\r\n") == self.bytes.len().checked_sub(4)
     }
 }
 
+/// What both directions know of each other.
 struct Progress<'a> {
-    replay: Mutex<&'a mut Replay>,
-    /// Bytes that the pod's side took.
-    delivered: AtomicU64,
-    answered: AtomicBool,
-    /// Writing to the pod failed: an end of its stream is no clean one any more.
-    broken: AtomicBool,
+    replay: &'a mut Replay,
+    stats: &'a Stats,
+    /// Bytes of the client that the pod's side took.
+    delivered: u64,
+    answered: bool,
     /// The last bytes went to the client.
-    last_down: AtomicBool,
-    began: Instant,
-    /// Milliseconds after `began`.
-    touched: AtomicU64,
+    last_down: bool,
+    /// Something moved since the clock was looked at.
+    moved: bool,
+    /// Something moved at all.
+    began: bool,
 }
 
-enum Side {
-    /// The client's, whatever it was: nobody is left to be told.
-    Client,
-    Pod(std::io::Error),
-    /// The pod closed without an answer.
-    Empty,
-}
+struct Up<'a, 'b>(&'a mut Progress<'b>);
+struct Down<'a, 'b>(&'a mut Progress<'b>);
 
-enum Up {
-    /// Client's FIN was passed on, or need not be.
-    Ended,
-    /// The client is done and the tunnel has nothing more to say.
-    Over,
-}
+impl Tap for Up<'_, '_> {
+    fn read(&mut self, bytes: &[u8]) {
+        self.0.replay.record(bytes);
+        self.0.last_down = false;
+    }
 
-/// Relays until both sides ended or one broke. With `half_close` the client's FIN is passed on at once; without it
-/// (kube's tunnel closes wholly then) the pod is given time to answer first.
-pub async fn relay<R, W>(
-    client: &mut TcpStream,
-    reader: R,
-    writer: W,
-    half_close: bool,
-    replay: &mut Replay,
-    stats: &Stats,
-    closing: &CancellationToken,
-) -> End
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let progress = Progress {
-        replay: Mutex::new(replay),
-        delivered: AtomicU64::new(0),
-        answered: AtomicBool::new(false),
-        broken: AtomicBool::new(false),
-        last_down: AtomicBool::new(false),
-        began: Instant::now(),
-        touched: AtomicU64::new(0),
-    };
-    let (client_reader, client_writer) = client.split();
-    let result = {
-        let up = up(client_reader, writer, half_close, &progress, stats);
-        let down = down(reader, client_writer, &progress, stats);
-        tokio::pin!(up, down);
-        tokio::select! {
-            result = &mut up => match result {
-                Ok(Up::Ended) => down.await,
-                Ok(Up::Over) => Ok(()),
-                Err(error @ Side::Pod(_)) => {
-                    progress.broken.store(true, Relaxed);
-                    Err(first_cause(error, down).await)
-                }
-                Err(error) => Err(error),
-            },
-            result = &mut down => match result {
-                // The pod said all it had to say; what the client still sends may find no reader.
-                Ok(()) => { let _ = tokio::time::timeout(LINGER, up).await; Ok(()) }
-                Err(error) => Err(error),
-            },
-            () = idle_after(closing, &progress) => Ok(()),
-        }
-    };
-    match result {
-        Ok(()) => End::Clean,
-        Err(side) => progress.judge(side),
+    fn delivered(&mut self, count: usize) {
+        self.0.delivered += count as u64;
+        self.0.stats.sent.fetch_add(count as u64, Relaxed);
+        self.0.touch(false);
+    }
+
+    fn ended(&mut self) {
+        self.0.replay.ended = true;
+    }
+
+    fn may_splice(&self) -> bool {
+        self.0.replay.forgotten
     }
 }
 
-/// Waits until the forward closes and the connection lies idle: the pod has answered, and nothing moves any more. A
-/// browser keeps such a connection for its next request and opens another one without a word.
-async fn idle_after(closing: &CancellationToken, progress: &Progress<'_>) {
-    closing.cancelled().await;
-    loop {
-        let answered = progress.answered.load(Relaxed) && progress.last_down.load(Relaxed);
-        let quiet_since = progress.began + Duration::from_millis(progress.touched.load(Relaxed));
-        if answered && Instant::now() >= quiet_since + IDLE {
-            return;
-        }
-        tokio::time::sleep_until((quiet_since + IDLE).max(Instant::now() + IDLE / 4)).await;
+impl Tap for Down<'_, '_> {
+    fn read(&mut self, _: &[u8]) {
+        self.0.answered = true;
+        self.0.replay.forget();
+        self.0.touch(true);
     }
-}
 
-/// A write that failed because the pod closed is less telling than what the pod said before: an answer that still lies
-/// in our socket (413 and close), or a tunnel's word that the port refused. It stays a failure in any case: after a
-/// reset the kernel shows the reader a clean end.
-async fn first_cause(error: Side, down: impl Future<Output = Result<(), Side>>) -> Side {
-    match tokio::time::timeout(LINGER, down).await {
-        Ok(Err(cause)) => cause,
-        Ok(Ok(())) | Err(_) => error,
+    fn delivered(&mut self, count: usize) {
+        self.0.stats.received.fetch_add(count as u64, Relaxed);
+        self.0.touch(true);
+    }
+
+    fn ended(&mut self) {}
+
+    fn may_splice(&self) -> bool {
+        true
     }
 }
 
 impl Progress<'_> {
-    fn touch(&self, down: bool) {
-        self.last_down.store(down, Relaxed);
-        self.touched.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Relaxed);
+    fn touch(&mut self, down: bool) {
+        self.last_down = down;
+        self.moved = true;
+        self.began = true;
     }
 
-    fn judge(&self, side: Side) -> End {
-        let error = match side {
-            Side::Client => return End::ClientLeft,
-            Side::Pod(error) => error,
-            Side::Empty => std::io::Error::new(std::io::ErrorKind::ConnectionReset, "closed without an answer"),
-        };
-        let replay = lock(&self.replay);
+    /// How a connection ended that the pod's side broke.
+    fn judge(&self, error: &io::Error) -> End {
         let why = error.to_string();
-        if self.answered.load(Relaxed) || replay.forgotten {
+        if self.answered || self.replay.forgotten {
             End::Broken(why)
-        } else if self.delivered.load(Relaxed) == 0 || error.kind() == std::io::ErrorKind::ConnectionRefused {
+        } else if self.delivered == 0 || error.kind() == io::ErrorKind::ConnectionRefused {
             End::NotDelivered(why)
-        } else if replay.is_safe_request() {
+        } else if self.replay.is_safe_request() {
             End::Unanswered(why)
         } else {
             End::Broken(why)
@@ -219,86 +186,240 @@ impl Progress<'_> {
     }
 }
 
-async fn up<C, W>(
-    mut client: C,
-    mut pod: W,
-    half_close: bool,
-    progress: &Progress<'_>,
-    stats: &Stats,
-) -> Result<Up, Side>
-where
-    C: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let (before, mut ended) = {
-        let replay = lock(&progress.replay);
-        (replay.bytes.clone(), replay.ended)
+/// What becomes of the client's direction.
+enum Sending {
+    On,
+    /// The client ended and all it sent is delivered; the pod is not told yet.
+    Ended,
+    /// The pod was told, or need not be.
+    Told,
+    /// The pod takes no more. What it said before is worth waiting for: an answer that still lies in our socket (413 and
+    /// close), or a tunnel's word that the port refused. A failure it stays: after a reset the kernel shows the reader a
+    /// clean end.
+    Failed(io::Error, Instant),
+}
+
+/// Terms of a relay.
+pub struct Terms<'a> {
+    pub stats: &'a Stats,
+    /// The forward closes: idle connections end.
+    pub closing: &'a CancellationToken,
+    /// Both sides may be silent so long before the first byte. None: for ever.
+    pub first_byte: Option<Duration>,
+}
+
+/// Relays until both sides ended or one broke. `rest` is what was not yet sent of the replay (and what goes before it);
+/// `delivered` counts the client's bytes that were.
+pub async fn relay<P: Side>(
+    client: &mut TcpStream,
+    pod: &mut P,
+    replay: &mut Replay,
+    rest: Vec<u8>,
+    delivered: usize,
+    terms: &Terms<'_>,
+) -> End {
+    let now = Instant::now();
+    let ended = replay.ended;
+    let mut relay = Relay {
+        client,
+        pod,
+        up: Flow::new(rest, ended),
+        down: Flow::default(),
+        sending: Sending::On,
+        received: None,
+        progress: Progress {
+            began: delivered > 0,
+            replay,
+            stats: terms.stats,
+            delivered: delivered as u64,
+            answered: false,
+            last_down: false,
+            moved: false,
+        },
+        terms,
+        began: now,
+        touched: now,
+        is_closing: false,
+        is_settled: false,
+        timer: None,
     };
-    if !before.is_empty() {
-        send(&mut pod, &before, progress, stats).await?;
+    let mut closing = pin!(terms.closing.cancelled());
+    std::future::poll_fn(|cx| {
+        if !relay.is_closing && closing.as_mut().poll(cx).is_ready() {
+            relay.is_closing = true;
+        }
+        relay.poll(cx)
+    })
+    .await
+}
+
+struct Relay<'a, P> {
+    client: &'a mut TcpStream,
+    pod: &'a mut P,
+    up: Flow,
+    down: Flow,
+    sending: Sending,
+    /// Since when the pod's end is known, and the client told.
+    received: Option<Instant>,
+    progress: Progress<'a>,
+    terms: &'a Terms<'a>,
+    began: Instant,
+    /// When something moved last.
+    touched: Instant,
+    is_closing: bool,
+    is_settled: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<P: Side> Relay<'_, P> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Some(end) = self.poll_up(cx) {
+                return Poll::Ready(end);
+            }
+            if let Some(end) = self.poll_down(cx) {
+                return Poll::Ready(end);
+            }
+            if matches!(self.sending, Sending::Told) && self.received.is_some() {
+                return Poll::Ready(End::Clean);
+            }
+            let now = Instant::now();
+            if std::mem::take(&mut self.progress.moved) {
+                self.touched = now;
+            }
+            let next = match self.time(cx, now) {
+                Ok(next) => next,
+                Err(end) => return Poll::Ready(end),
+            };
+            let Some(next) = next else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if timer.deadline() > next {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.timer = None;
+        }
     }
-    let mut buffer = vec![0; BUFFER];
-    while !ended {
-        let count = client.read(&mut buffer).await.map_err(|_| Side::Client)?;
-        if count == 0 {
-            lock(&progress.replay).ended = true;
-            ended = true;
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        if matches!(self.sending, Sending::On) {
+            match self.up.poll(cx, self.client, self.pod, &mut Up(&mut self.progress)) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.sending = Sending::Ended,
+                Poll::Ready(Err(Broken::Source(_))) => return Some(End::ClientLeft),
+                Poll::Ready(Err(Broken::Sink(error))) => return self.pod_is_deaf(cx, error),
+            }
+        }
+        if matches!(self.sending, Sending::Ended) && P::HALF_CLOSE {
+            if self.received.is_some() {
+                self.sending = Sending::Told;
+            } else {
+                match Pin::new(&mut *self.pod).poll_shutdown(cx) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => self.sending = Sending::Told,
+                    Poll::Ready(Err(error)) => return self.pod_is_deaf(cx, error),
+                }
+            }
+        }
+        None
+    }
+
+    fn pod_is_deaf(&mut self, cx: &Context<'_>, error: io::Error) -> Option<End> {
+        if self.received.is_some() {
+            // It said all it had to say. The client gets the chance to read it: closing while its bytes lie unread
+            // would reset the connection.
+            self.up.discard();
+            cx.waker().wake_by_ref();
         } else {
-            lock(&progress.replay).record(&buffer[..count]);
-            send(&mut pod, &buffer[..count], progress, stats).await?;
+            self.sending = Sending::Failed(error, Instant::now());
         }
+        None
     }
-    if half_close {
-        pod.shutdown().await.map_err(Side::Pod)?;
-        return Ok(Up::Ended);
-    }
-    loop {
-        let limit = if progress.last_down.load(Relaxed) { QUIET } else { LINGER };
-        let until = progress.began + Duration::from_millis(progress.touched.load(Relaxed)) + limit;
-        if Instant::now() >= until {
-            return Ok(Up::Over);
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        if self.received.is_some() {
+            return None;
         }
-        tokio::time::sleep_until(until).await;
-    }
-}
-
-async fn send<W: AsyncWrite + Unpin>(
-    pod: &mut W,
-    bytes: &[u8],
-    progress: &Progress<'_>,
-    stats: &Stats,
-) -> Result<(), Side> {
-    progress.touch(false);
-    pod.write_all(bytes).await.map_err(Side::Pod)?;
-    pod.flush().await.map_err(Side::Pod)?;
-    progress.delivered.fetch_add(bytes.len() as u64, Relaxed);
-    stats.sent.fetch_add(bytes.len() as u64, Relaxed);
-    Ok(())
-}
-
-async fn down<R, C>(mut pod: R, mut client: C, progress: &Progress<'_>, stats: &Stats) -> Result<(), Side>
-where
-    R: AsyncRead + Unpin,
-    C: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let count = pod.read(&mut buffer).await.map_err(Side::Pod)?;
-        if count == 0 {
-            if progress.broken.load(Relaxed) {
-                return Err(Side::Pod(std::io::ErrorKind::ConnectionReset.into()));
-            }
-            if !progress.answered.load(Relaxed) && lock(&progress.replay).is_safe_request() {
-                return Err(Side::Empty);
-            }
+        match self.down.poll(cx, self.pod, self.client, &mut Down(&mut self.progress)) {
+            Poll::Pending => return None,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Broken::Source(error))) => return Some(self.progress.judge(&error)),
+            Poll::Ready(Err(Broken::Sink(_))) => return Some(End::ClientLeft),
+        }
+        if let Sending::Failed(error, _) = &self.sending {
+            return Some(self.progress.judge(error));
+        }
+        if !self.progress.answered && self.progress.replay.is_safe_request() {
+            let empty = io::Error::new(io::ErrorKind::ConnectionReset, "closed without an answer");
+            return Some(self.progress.judge(&empty));
+        }
+        if !(P::HALF_CLOSE && matches!(self.sending, Sending::Told)) {
             // The client may be gone already; its own end is no failure of ours.
-            return client.shutdown().await.map_err(|_| Side::Client);
+            match Pin::new(&mut *self.client).poll_shutdown(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Some(End::ClientLeft),
+            }
         }
-        if !progress.answered.swap(true, Relaxed) {
-            lock(&progress.replay).forget();
+        self.received = Some(Instant::now());
+        None
+    }
+
+    /// Everything that has a time: how it ends now, or when to look again.
+    fn time(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Option<Instant>, End> {
+        let mut next: Option<Instant> = None;
+        let mut at = |time: Instant| next = Some(next.map_or(time, |n| n.min(time)));
+        if let Some(since) = self.received {
+            // What the client still sends may find no reader.
+            if now >= since + LINGER {
+                return Err(End::Clean);
+            }
+            at(since + LINGER);
         }
-        progress.touch(true);
-        client.write_all(&buffer[..count]).await.map_err(|_| Side::Client)?;
-        stats.received.fetch_add(count as u64, Relaxed);
+        match &self.sending {
+            Sending::Failed(error, since) => {
+                if now >= *since + LINGER {
+                    return Err(self.progress.judge(error));
+                }
+                at(*since + LINGER);
+            }
+            Sending::Ended if !P::HALF_CLOSE => {
+                // A tunnel's end ends both directions at the far side: the answer comes first.
+                let limit = if self.progress.last_down { QUIET } else { LINGER };
+                let until = self.touched + limit;
+                if now >= until || self.received.is_some() {
+                    if Pin::new(&mut *self.pod).poll_shutdown(cx).is_ready() {
+                        return Err(End::Clean);
+                    }
+                } else {
+                    at(until);
+                }
+            }
+            _ => {}
+        }
+        if self.is_closing && self.progress.answered && self.progress.last_down {
+            // A browser keeps such a connection for its next request, and opens another one without a word.
+            if now >= self.touched + IDLE {
+                return Err(End::Clean);
+            }
+            at(self.touched + IDLE);
+        }
+        if let (false, Some(limit)) = (self.progress.began, self.terms.first_byte) {
+            if now >= self.began + limit {
+                return Err(End::Silent);
+            }
+            at(self.began + limit);
+        }
+        if let (false, Some(socket)) = (self.is_settled, self.pod.socket()) {
+            if now >= self.began + SETTLED {
+                keep_alive(socket);
+                self.is_settled = true;
+            } else {
+                at(self.began + SETTLED);
+            }
+        }
+        Ok(next)
     }
 }

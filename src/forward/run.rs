@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::watch as feed;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::balancer::Way;
-use super::carrier::{Carriers, tunnel::Tunnel};
-use super::listener::{self, Listeners, bind};
+use super::carrier::Carriers;
+use super::carrier::tunnel::{MOST_TUNNELS, Tunnel, TunnelStats};
+use super::listener::{self, Listeners, Socket};
 use super::report::{Failure, Phase, Report};
 use super::session::Shared;
 use super::spec::{Front, LOCALHOST, Mode, Spec};
 use super::stats::lock;
 use super::watch::{self, Feeds, Over, Watch};
+use super::worker::{self, Workers};
 use crate::supervise::state::Position;
 
 /// Open connections get so long to end when the forward stops.
@@ -32,13 +34,15 @@ pub enum Error {
     Watch(#[from] watch::Error),
     #[error(transparent)]
     Listen(#[from] listener::Error),
+    #[error("the system gives no thread or descriptor: {0}")]
+    Threads(std::io::Error),
     #[error("this version has no kernel carrier")]
     NoKernelCarrier,
 }
 
 /// An open forward: its sockets are bound and its endpoints known, but nobody is served yet.
 pub struct Forward {
-    listeners: Listeners,
+    workers: Workers,
     watch: Watch,
     view: View,
     #[cfg(target_os = "linux")]
@@ -64,6 +68,10 @@ struct Inside {
     /// Whether it is known which pods can be dialled directly.
     scouted: feed::Sender<bool>,
     seen: Mutex<Seen>,
+    /// The listening sockets once more, as long as it serves: they can be handed to a successor.
+    sockets: Mutex<Vec<Socket>>,
+    /// The data threads' runtimes.
+    threads: Vec<Handle>,
 }
 
 struct Seen {
@@ -79,7 +87,15 @@ impl Forward {
     ///
     /// # Errors
     /// See [`Error`]; nothing stays bound.
-    pub async fn open(mut spec: Spec) -> Result<Self, Error> {
+    pub async fn open(spec: Spec) -> Result<Self, Error> {
+        Self::take_over(spec, Vec::new()).await
+    }
+
+    /// As [`Forward::open`], with sockets that another process bound.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn take_over(mut spec: Spec, given: Vec<Socket>) -> Result<Self, Error> {
         let ways = match spec.mode {
             Mode::Auto => vec![Way::Direct, Way::Tunnel],
             Mode::Direct => vec![Way::Direct],
@@ -89,17 +105,23 @@ impl Forward {
         // An id made before the cluster was known stays: the record lies under it.
         let id = spec.id();
         #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only rules need private sockets"))]
-        let mut listeners = bind(&spec).await?;
+        let mut listeners = Listeners::adopt(&spec, worker::width(), given)?;
         let (watch, feeds) = watch::open(&mut spec).await?;
         #[cfg(target_os = "linux")]
-        let front_ways = private_ways(&spec, &mut listeners).await?;
-        let tunnel = Tunnel { client: feeds.client.clone(), namespace: spec.namespace.clone() };
-        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), Carriers { tunnel: Some(tunnel) }, ways));
+        let front_ways = private_ways(&spec, &mut listeners)?;
+        let tunnels = Arc::<TunnelStats>::default();
+        let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
+        let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
+        let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
+        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways));
+        let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
+        let sockets = listeners.copies().map_err(Error::Threads)?;
+        let workers = Workers::start(&shared, carriers, listeners).map_err(Error::Threads)?;
         let now = Timestamp::now();
         let inside = Inside {
             id,
-            urls: urls(&spec, &listeners.bound),
-            listen: listeners.bound.iter().flatten().copied().collect(),
+            urls,
+            listen,
             spec,
             started_at: now,
             shared,
@@ -114,9 +136,11 @@ impl Forward {
                 position_since: None,
                 over: None,
             }),
+            sockets: Mutex::new(sockets),
+            threads: workers.handles(),
         };
         Ok(Self {
-            listeners,
+            workers,
             watch,
             view: View(Arc::new(inside)),
             #[cfg(target_os = "linux")]
@@ -133,8 +157,7 @@ impl Forward {
     /// `hurry`, breaks off what is still open.
     pub async fn run(self, stop: &CancellationToken, hurry: &CancellationToken) -> Option<Over> {
         let inside = self.view.0.clone();
-        let (sessions, abort) = (TaskTracker::new(), CancellationToken::new());
-        self.listeners.accept(&inside.shared, &sessions, &abort);
+        self.workers.serve();
         #[cfg(target_os = "linux")]
         let mut front = super::front::Front::new(&inside.id, self.ways);
         let over = {
@@ -166,14 +189,13 @@ impl Forward {
         if let Err(error) = front.remove().await {
             tracing::error!(event = "rules-left", error = %error);
         }
+        lock(&inside.sockets).clear();
         inside.shared.closing.cancel();
-        sessions.close();
-        tokio::select! {
-            ended = tokio::time::timeout(DRAIN, sessions.wait()) => drop(ended),
-            () = hurry.cancelled() => {}
-        }
-        abort.cancel();
-        sessions.wait().await;
+        self.workers
+            .drain(async {
+                let _ = tokio::time::timeout(DRAIN, hurry.cancelled()).await;
+            })
+            .await;
         let mut seen = lock(&inside.seen);
         seen.phase = if over.is_some() { Phase::Over } else { Phase::Stopped };
         seen.phase_since = Timestamp::now();
@@ -182,7 +204,7 @@ impl Forward {
 }
 
 #[cfg(target_os = "linux")]
-async fn private_ways(spec: &Spec, listeners: &mut Listeners) -> Result<Vec<super::front::Way>, Error> {
+fn private_ways(spec: &Spec, listeners: &mut Listeners) -> Result<Vec<super::front::Way>, Error> {
     let mut ways = Vec::new();
     if spec.front == Front::Never || !crate::statedir::is_root() {
         return Ok(ways);
@@ -193,7 +215,7 @@ async fn private_ways(spec: &Spec, listeners: &mut Listeners) -> Result<Vec<supe
             if public.ip().is_loopback() || public.ip().is_unspecified() {
                 continue;
             }
-            if let SocketAddr::V4(private) = listeners.private(pair, IpAddr::V4(*public.ip())).await? {
+            if let SocketAddr::V4(private) = listeners.private(pair, IpAddr::V4(*public.ip()))? {
                 ways.push(super::front::Way { public, private });
             }
         }
@@ -271,6 +293,22 @@ impl View {
         let both = async { tokio::join!(scouted.wait_for(|s| *s), settled.wait_for(|s| *s)).0.is_ok() };
         if tokio::time::timeout(SETTLE, both).await.is_err() {
             tracing::warn!(event = "unsettled");
+        }
+    }
+
+    /// The listening sockets once more, for a successor; none once it closes.
+    ///
+    /// # Errors
+    /// Where no descriptors are left.
+    pub fn sockets(&self) -> std::io::Result<Vec<Socket>> {
+        lock(&self.0.sockets).iter().map(Socket::try_clone).collect()
+    }
+
+    /// Waits until every data thread gave a sign of life. One that hangs never does.
+    pub async fn answers(&self) {
+        for thread in &self.0.threads {
+            // A runtime that is shutting down answers with an error, which is an answer.
+            let _ = thread.spawn(std::future::ready(())).await;
         }
     }
 

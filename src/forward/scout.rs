@@ -40,7 +40,7 @@ pub async fn scout(shared: &Shared, first: &watch::Sender<bool>) {
 }
 
 async fn dial(shared: &Shared, endpoint: &Endpoint) {
-    match direct::open(endpoint).await {
+    match direct::open(endpoint, &[]).await {
         Ok(stream) => {
             drop(stream);
             lock(&shared.balancer).worked(endpoint, Way::Direct);
@@ -52,7 +52,7 @@ async fn dial(shared: &Shared, endpoint: &Endpoint) {
                 let pod = endpoint.pod.clone().unwrap_or_else(|| endpoint.ip.to_string());
                 tracing::info!(event = "unreachable", pod, error = %error);
             }
-            shun(shared, &(endpoint.clone(), Way::Direct), &error);
+            shun(shared, endpoint, Way::Direct, &error);
         }
     }
 }

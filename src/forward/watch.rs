@@ -133,9 +133,9 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
     } else if !cluster.uid.is_empty() && cluster.uid != spec.cluster {
         return Err(Error::OtherCluster);
     }
-    let client = data_client(&cluster)?;
+    let (client, tunnels) = clients(&cluster)?;
     let (to_endpoints, endpoints) = watch::channel(Endpoints::default());
-    let (to_client, client_feed) = watch::channel(client.clone());
+    let (to_client, client_feed) = watch::channel(tunnels);
     let (to_loss, loss) = watch::channel(None);
     let mut watch = Watch {
         spec: spec.clone(),
@@ -152,11 +152,11 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
     Ok((watch, Feeds { endpoints, client: client_feed, loss }))
 }
 
-/// A client without limits on writing: a tunnel under back-pressure may stand still for long.
-fn data_client(cluster: &Cluster) -> Result<Client, Error> {
-    let mut config = cluster.config.clone();
-    config.write_timeout = None;
-    Client::try_from(config).map_err(|error| Error::Api(innermost(&error)))
+/// One for the watches, and one for tunnels.
+fn clients(cluster: &Cluster) -> Result<(Client, Client), Error> {
+    let told = |error: kube::Error| Error::Api(innermost(&error));
+    let watches = Client::try_from(cluster.config.clone()).map_err(told)?;
+    Ok((watches, client::tunnel_client(&cluster.config).map_err(told)?))
 }
 
 impl Watch {
@@ -251,9 +251,9 @@ impl Watch {
                     if let Some(over) = self.compare(&cluster.uid) {
                         return over;
                     }
-                    if let Ok(client) = data_client(&cluster) {
-                        self.client = client.clone();
-                        self.to_client.send_replace(client);
+                    if let Ok((client, tunnels)) = clients(&cluster) {
+                        self.client = client;
+                        self.to_client.send_replace(tunnels);
                     }
                 }
                 Err(client::Error::Unreachable { message, .. }) if is_other_authority(&message) => {

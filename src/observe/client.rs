@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel as ProxyTunnel};
+use hyper_util::client::legacy::connect::{Connection as Connected, HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::client::{ClientBuilder, ConfigExt};
 use kube::config::{
     AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster, NamedContext,
 };
@@ -40,6 +44,13 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connecting to the API server may take this long: a dead one is named within 5 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A tunnel's connection says so often that it lives, where nothing else moves on it.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// What was sent must be acknowledged within this.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "fuchsia"))]
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the administrators' kubeconfigs of kubeadm, k3s and RKE2 lie.
 const ADMIN_KUBECONFIGS: [&str; 3] =
@@ -136,6 +147,56 @@ async fn identity(client: &Client, connection: &Connection, server: &str) -> Res
             message: format!("no answer within {} s", limit.as_secs()),
         }),
     }
+}
+
+/// A client for tunnels: HTTP/1.1, for nothing else can be upgraded; no limit on reading or writing, for one under
+/// back-pressure may stand still for long; a peer that vanished is found by the kernel.
+///
+/// # Errors
+/// Of the credentials, as in [`connect`].
+pub fn tunnel_client(config: &Config) -> Result<Client, kube::Error> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_keepalive(Some(KEEPALIVE));
+    http.set_keepalive_interval(Some(KEEPALIVE));
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "fuchsia"))]
+    http.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    http.set_connect_timeout(config.connect_timeout);
+    let Some(proxy) = &config.proxy_url else { return over(http, config) };
+    let basic = proxy.authority().and_then(|a| a.as_str().split_once('@'));
+    match proxy.scheme_str() {
+        Some("socks5") => over(SocksV5::new(proxy.clone(), http), config),
+        Some("http") if basic.is_none() => over(ProxyTunnel::new(proxy.clone(), http), config),
+        // kube's own way: TLS to the proxy, or credentials for it.
+        _ => {
+            let mut config = config.clone();
+            (config.read_timeout, config.write_timeout) = (None, None);
+            Client::try_from(config)
+        }
+    }
+}
+
+/// The layers of kube's own client over a connector of ours.
+fn over<H>(connector: H, config: &Config) -> Result<Client, kube::Error>
+where
+    H: tower::Service<http::Uri> + Clone + Send + Sync + 'static,
+    H::Response: Connected + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    H::Future: Send + 'static,
+    H::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        // Answers that are no upgrade are rare, and their connections belong to whatever runtime asked.
+        .pool_max_idle_per_host(0)
+        .build::<_, kube::client::Body>(connector);
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }
 
 /// The last link of a chain of errors, which names the real cause.

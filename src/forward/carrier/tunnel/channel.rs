@@ -1,7 +1,7 @@
-//! Through the API server: port-forward, which dials localhost inside the pod's network namespace.
+//! The last rung: one upgrade to v4.channel.k8s.io a connection, by kube's own client.
 //!
-//! One upgrade a connection, by kube's own client. Its stream ends alike whether the pod closed or the tunnel broke;
-//! here the end of stream is only told where it was a clean one.
+//! Its stream ends alike whether the pod closed or the tunnel broke; here the end of stream is only told where it was
+//! a clean one. The protocol cannot close one direction.
 
 use std::future::Future;
 use std::io::{Error, ErrorKind};
@@ -13,9 +13,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::Portforwarder;
 use kube::{Api, Client};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::sync::watch;
 
-use crate::forward::endpoints::Endpoint;
+use super::said;
 
 /// The upgrade of one connection may take this long.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,31 +22,20 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The closing handshake may take this long; after it the end counts as clean, for the data came with its end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Leads into the pods of one namespace.
-pub struct Tunnel {
-    /// The client in use; it changes when the kubeconfig does.
-    pub client: watch::Receiver<Client>,
-    pub namespace: String,
-}
-
-impl Tunnel {
-    /// Opens a stream to a pod's port. That the port refuses shows at the first read.
-    ///
-    /// # Errors
-    /// Where the API server refuses the upgrade: no such pod (404), no right to pods/portforward (403), or it is away.
-    pub async fn open(&self, endpoint: &Endpoint) -> std::io::Result<Stream> {
-        let pod = endpoint.pod.as_deref().ok_or_else(|| Error::other("no tunnel without a pod"))?;
-        let pods: Api<Pod> = Api::namespaced(self.client.borrow().clone(), &self.namespace);
-        let mut forwarder = tokio::time::timeout(OPEN_TIMEOUT, pods.portforward(pod, &[endpoint.port]))
-            .await
-            .map_err(|_| Error::new(ErrorKind::TimedOut, "the API server does not open a port-forward"))?
-            .map_err(Error::other)?;
-        let (Some(io), Some(error)) = (forwarder.take_stream(endpoint.port), forwarder.take_error(endpoint.port))
-        else {
-            return Err(Error::other("the port-forward has no such port"));
-        };
-        Ok(Stream { io: Some(io), error: Some(Box::pin(error)), forwarder: Some(forwarder), join: None })
-    }
+/// Opens a stream to a pod's port. That the port refuses shows at the first read.
+///
+/// # Errors
+/// Where the API server refuses the upgrade: no such pod (404), no right to pods/portforward (403), or it is away.
+pub async fn open(client: Client, namespace: &str, pod: &str, port: u16) -> std::io::Result<Stream> {
+    let pods: Api<Pod> = Api::namespaced(client, namespace);
+    let mut forwarder = tokio::time::timeout(OPEN_TIMEOUT, pods.portforward(pod, &[port]))
+        .await
+        .map_err(|_| Error::new(ErrorKind::TimedOut, "the API server does not open a port-forward"))?
+        .map_err(Error::other)?;
+    let (Some(io), Some(error)) = (forwarder.take_stream(port), forwarder.take_error(port)) else {
+        return Err(Error::other("the port-forward has no such port"));
+    };
+    Ok(Stream { io: Some(io), error: Some(Box::pin(error)), forwarder: Some(forwarder), join: None })
 }
 
 type Joined = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
@@ -73,9 +61,9 @@ impl Stream {
     fn poll_error(&mut self, cx: &mut Context<'_>) -> Option<Error> {
         match self.error.as_mut()?.as_mut().poll(cx) {
             Poll::Pending => None,
-            Poll::Ready(said) => {
+            Poll::Ready(text) => {
                 self.error = None;
-                said.map(|text| classify(&text))
+                text.map(|text| said::on_error_stream(&text))
             }
         }
     }
@@ -89,18 +77,6 @@ async fn end(forwarder: Portforwarder) -> std::io::Result<()> {
         Ok(Err(error)) if error.to_string().starts_with("failed to send a WebSocket message") => Ok(()),
         Ok(Err(error)) => Err(Error::new(ErrorKind::ConnectionReset, error)),
     }
-}
-
-/// Whether nothing of the connection reached the application (then another pod may take it), or it broke on the way.
-/// Texts of kubelet and containerd, forwarders.md §9.
-fn classify(text: &str) -> Error {
-    let dial = ["connection refused", "failed to find sandbox", "network namespace for sandbox", "not found", "dial"];
-    let kind = if dial.iter().any(|d| text.contains(d)) && !text.contains("reset by peer") {
-        ErrorKind::ConnectionRefused
-    } else {
-        ErrorKind::ConnectionReset
-    };
-    Error::new(kind, text.trim().to_owned())
 }
 
 impl AsyncRead for Stream {
@@ -149,21 +125,5 @@ impl AsyncWrite for Stream {
             Some(io) => Pin::new(io).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_dial_is_told_from_a_broken_connection() {
-        let refused = "error forwarding port 9999 to pod ID, uid : failed to execute portforward in network namespace \
-                       \"x\": failed to connect to localhost:9999 inside namespace \"ID\", IPv4: dial tcp4 \
-                       127.0.0.1:9999: connect: connection refused";
-        assert_eq!(classify(refused).kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(classify("failed to find sandbox \"x\" in store: not found").kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(classify("read: connection reset by peer").kind(), ErrorKind::ConnectionReset);
-        assert_eq!(classify("write: broken pipe").kind(), ErrorKind::ConnectionReset);
     }
 }

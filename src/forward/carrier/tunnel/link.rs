@@ -1,0 +1,709 @@
+//! One upgraded connection: streams inside it, whose bytes are taken from it by whoever of them is polled.
+//!
+//! Normally one stream at a time has it to itself. Where the number of tunnels is at its limit several share one; then
+//! a stream whose client does not read keeps back the others' bytes after [`INBOX`].
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+
+use super::wire::Wire;
+use super::{said, spdy, websocket};
+use crate::forward::stats::lock;
+
+/// One frame's payload. With its head it fills four TLS records.
+const PAYLOAD: usize = 64 * 1024 - spdy::HEAD;
+/// Of an error stream's text so much is kept.
+const ERROR_TEXT: usize = 4096;
+/// In a shared tunnel so much waits for a stream that does not read.
+const INBOX: usize = 256 * 1024;
+/// Bytes for streams that were left, after which the connection is not used again: somebody still sends in earnest.
+const LEFTOVERS: usize = 1024 * 1024;
+
+/// A link as its streams and the pool hold it. The lock is never contended: one thread, and nobody waits inside.
+pub type Shared = Arc<Mutex<Link>>;
+
+/// The connection.
+pub struct Link {
+    wire: Wire,
+    mux: Mux,
+    opener: spdy::Opener,
+    masks: Option<Masks>,
+    next_stream: u32,
+    next_ping: u32,
+    /// Why it is of no use any more.
+    broken: Option<(ErrorKind, String)>,
+    /// Present once several streams shared it.
+    fan: Option<Arc<Fan>>,
+    /// Of the only stream, to wake it when another joins.
+    alone: Option<Waker>,
+    pub opened_at: Instant,
+    /// When the last stream left it.
+    pub idle_since: Instant,
+    /// Streams so far.
+    pub uses: u32,
+    pub pinged_at: Instant,
+    /// Its stream waits for an answer's bytes and everything of ours is sent: then a missing PONG means something.
+    pub listening: bool,
+    /// A stream left that may have got stuck on the way.
+    pub doubtful: bool,
+    /// When PINGs went out that no PONG followed yet, and the PONGs before.
+    pub awaited: Option<(Instant, u32)>,
+    _counted: Counted,
+}
+
+/// Counts a link as long as it lives.
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// One more.
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How a stream stands that is about to be left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Our end first, then theirs, without an error: as good as new.
+    Clean,
+    /// Our end was sent after the last answer, theirs is still to come.
+    Ending,
+    /// Ended, but not so that nothing could be stuck on the way.
+    Doubtful,
+    /// In the middle.
+    Open,
+}
+
+/// One forwarded connection's two streams.
+struct Entry {
+    data: u32,
+    error: u32,
+    replied: bool,
+    our_end: bool,
+    data_ended: bool,
+    error_ended: bool,
+    /// Our end was sent before theirs came.
+    ours_first: bool,
+    reset: Option<u32>,
+    text: Vec<u8>,
+    inbox: Vec<u8>,
+    /// Bytes went out, and none came back since.
+    unanswered: bool,
+    sent: bool,
+}
+
+/// A stream left before its end came.
+struct Left {
+    data: u32,
+    error: u32,
+    open: u8,
+}
+
+struct Mux {
+    websocket: Option<websocket::Decoder>,
+    spdy: spdy::Decoder,
+    entries: Vec<Entry>,
+    left: Vec<Left>,
+    leftovers: usize,
+    pings: Vec<u32>,
+    websocket_pings: Vec<Vec<u8>>,
+    pongs: u32,
+    no_more: bool,
+    /// A stream's full inbox keeps the others waiting.
+    stalled: Option<u32>,
+    /// The ends of streams that nobody polls just now: their tasks have to look.
+    others: bool,
+}
+
+/// Wakes all streams of a shared link.
+struct Fan(Mutex<Vec<(u64, Waker)>>);
+
+impl Wake for Fan {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        for (_, waker) in lock(&self.0).drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+impl Fan {
+    fn register(&self, key: u64, waker: &Waker) {
+        let mut wakers = lock(&self.0);
+        match wakers.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, old)) => old.clone_from(waker),
+            None => wakers.push((key, waker.clone())),
+        }
+    }
+}
+
+/// Masking keys: drawn from a seed of the operating system's (SplitMix64).
+struct Masks(u64);
+
+impl Masks {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 32) as u32
+    }
+}
+
+impl Link {
+    /// Over an upgraded connection; `websocket` where the SPDY bytes travel in WebSocket messages.
+    pub fn new(wire: Wire, websocket: bool, counted: Counted) -> Self {
+        let now = Instant::now();
+        Self {
+            wire,
+            mux: Mux {
+                websocket: websocket.then(websocket::Decoder::default),
+                spdy: spdy::Decoder::default(),
+                entries: Vec::new(),
+                left: Vec::new(),
+                leftovers: 0,
+                pings: Vec::new(),
+                websocket_pings: Vec::new(),
+                pongs: 0,
+                no_more: false,
+                stalled: None,
+                others: false,
+            },
+            opener: spdy::Opener::default(),
+            masks: websocket.then(|| Masks(RandomState::new().build_hasher().finish())),
+            next_stream: 1,
+            next_ping: 1,
+            broken: None,
+            fan: None,
+            alone: None,
+            opened_at: now,
+            idle_since: now,
+            uses: 0,
+            pinged_at: now,
+            listening: false,
+            doubtful: false,
+            awaited: None,
+            _counted: counted,
+        }
+    }
+
+    /// Whether a new stream may be opened on it.
+    pub fn is_usable(&self) -> bool {
+        self.broken.is_none() && !self.mux.no_more && self.mux.leftovers < LEFTOVERS && self.next_stream < 1 << 30
+    }
+
+    /// Whether it has ended.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Streams on it now.
+    pub fn streams(&self) -> usize {
+        self.mux.entries.len()
+    }
+
+    /// Streams that were left and have not ended yet.
+    pub fn left(&self) -> usize {
+        self.mux.left.len()
+    }
+
+    /// PONGs received.
+    pub fn pongs(&self) -> u32 {
+        self.mux.pongs
+    }
+
+    /// Whether bytes went to a pod that it has not answered since.
+    pub fn owes_answer(&self) -> bool {
+        self.mux.entries.iter().any(|entry| entry.unanswered)
+    }
+
+    /// Since when PINGs wait for a first PONG.
+    pub fn unanswered_since(&mut self) -> Option<Instant> {
+        self.awaited.take_if(|(_, before)| *before != self.mux.pongs);
+        self.awaited.map(|(since, _)| since)
+    }
+
+    /// A stream of another connection is about to use it too.
+    pub fn share(&mut self) {
+        if self.fan.is_none() {
+            self.fan = Some(Arc::new(Fan(Mutex::default())));
+            if let Some(waker) = self.alone.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Opens a pair of streams; what that takes is sent together with the first `data`, of which the length taken is
+    /// returned beside the data stream's number.
+    ///
+    /// # Errors
+    /// Nothing was sent, or the connection broke.
+    pub fn open(&mut self, cx: &mut Context<'_>, key: u64, port: u16, data: &[u8]) -> io::Result<(u32, usize)> {
+        self.check()?;
+        let (error, stream) = (self.next_stream, self.next_stream + 2);
+        self.next_stream += 4;
+        let mut head = Vec::with_capacity(256);
+        self.opener.pair(&mut head, error, stream, port, error / 4);
+        self.mux.entries.push(Entry {
+            data: stream,
+            error,
+            replied: false,
+            our_end: false,
+            data_ended: false,
+            error_ended: false,
+            ours_first: false,
+            reset: None,
+            text: Vec::new(),
+            inbox: Vec::new(),
+            unanswered: !data.is_empty(),
+            sent: !data.is_empty(),
+        });
+        self.uses += 1;
+        let length = data.len().min(PAYLOAD - head.len());
+        if length > 0 {
+            head.extend_from_slice(&spdy::data_head(stream, length, false));
+        }
+        self.send(cx, key, &[IoSlice::new(&head), IoSlice::new(&data[..length])])?;
+        Ok((stream, length))
+    }
+
+    /// Sends a frame of `data` once the one before it is gone.
+    ///
+    /// # Errors
+    /// Of the connection; BrokenPipe where the stream takes no more.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, key: u64, stream: u32, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        let Some(entry) = self.mux.entry(stream) else { return Poll::Ready(Err(ErrorKind::BrokenPipe.into())) };
+        if entry.our_end || entry.reset.is_some() || entry.error_ended || !entry.text.is_empty() {
+            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+        }
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.poll_flush(cx, key))?;
+        let length = data.len().min(PAYLOAD);
+        if let Some(entry) = self.mux.entry(stream) {
+            entry.unanswered = true;
+            entry.sent = true;
+        }
+        let head = spdy::data_head(stream, length, false);
+        self.send(cx, key, &[IoSlice::new(&head), IoSlice::new(&data[..length])])?;
+        Poll::Ready(Ok(length))
+    }
+
+    /// Sends what is queued.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, key: u64) -> Poll<io::Result<()>> {
+        if self.wire.is_clear() {
+            return Poll::Ready(Ok(()));
+        }
+        let waker = self.register(cx, key);
+        match ready!(self.wire.poll_flush(&mut Context::from_waker(&waker))) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(self.break_off(&error))),
+        }
+    }
+
+    /// Ends the stream from our side; what the socket does not take at once wants a flush.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn finish(&mut self, stream: u32) -> io::Result<()> {
+        self.check()?;
+        let Some(entry) = self.mux.entry(stream).filter(|e| !e.our_end) else { return Ok(()) };
+        entry.our_end = true;
+        entry.ours_first = !entry.data_ended && !entry.error_ended && entry.reset.is_none() && entry.text.is_empty();
+        let end = spdy::data_head(stream, 0, true);
+        self.frame(&mut Context::from_waker(Waker::noop()), &[IoSlice::new(&end)])
+    }
+
+    /// Reads for one stream; what belongs to others is put where they find it.
+    ///
+    /// # Errors
+    /// Anything but a clean end of both streams of the pair: see [`said::on_error_stream`].
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        key: u64,
+        stream: u32,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        self.listening = false;
+        self.take_inbox(stream, buffer);
+        loop {
+            if buffer.filled().len() > before || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(verdict) = self.mux.entry(stream).and_then(|entry| entry.verdict()) {
+                return Poll::Ready(verdict);
+            }
+            if self.mux.entry(stream).is_none() {
+                return Poll::Ready(Err(ErrorKind::NotConnected.into()));
+            }
+            if let Err(error) = self.check() {
+                return Poll::Ready(Err(self.lost(stream, error)));
+            }
+            let waker = self.register(cx, key);
+            match self.poll_feed(&mut Context::from_waker(&waker), stream, buffer) {
+                Poll::Ready(Ok(())) if self.mux.stalled.is_some() => return Poll::Pending,
+                Poll::Ready(Ok(()) | Err(_)) => {}
+                Poll::Pending => {
+                    self.listening = self.wire.is_clear();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Takes what arrives while no stream is on it, for the sake of PONGs and ends. Ready where it broke.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.check()?;
+            ready!(self.poll_feed(cx, 0, &mut ReadBuf::new(&mut [])))?;
+        }
+    }
+
+    /// Sends PINGs. What the socket does not take at once goes out with whatever comes next.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn ping(&mut self, count: u32) -> io::Result<()> {
+        self.check()?;
+        let mut frames = Vec::with_capacity(12 * count as usize);
+        for _ in 0..count {
+            frames.extend_from_slice(&spdy::ping(self.next_ping));
+            self.next_ping = (self.next_ping + 2) & 0x7fff_ffff;
+        }
+        self.pinged_at = Instant::now();
+        self.awaited.get_or_insert((self.pinged_at, self.mux.pongs));
+        self.frame(&mut Context::from_waker(Waker::noop()), &[IoSlice::new(&frames)])
+    }
+
+    /// How a stream stands.
+    pub fn standing(&mut self, stream: u32) -> Standing {
+        match self.mux.entry(stream) {
+            Some(e) => e.standing(),
+            None => Standing::Open,
+        }
+    }
+
+    /// Takes a stream off; what still arrives for it is dropped. Returns its error stream's text.
+    pub fn leave(&mut self, stream: u32) -> String {
+        let Some(at) = self.mux.entries.iter().position(|e| e.data == stream) else { return String::new() };
+        let entry = self.mux.entries.swap_remove(at);
+        if entry.reset.is_none() {
+            let open = u8::from(!entry.data_ended) + u8::from(!entry.error_ended);
+            if open > 0 {
+                self.mux.left.push(Left { data: entry.data, error: entry.error, open });
+            }
+        }
+        self.unstall(stream);
+        self.idle_since = Instant::now();
+        self.listening = false;
+        self.alone = None;
+        String::from_utf8_lossy(&entry.text).into_owned()
+    }
+
+    /// It is of no use any more, for a reason of ours.
+    pub fn give_up(&mut self, why: &str) {
+        self.break_off(&io::Error::new(ErrorKind::ConnectionReset, why));
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match &self.broken {
+            None => Ok(()),
+            Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+        }
+    }
+
+    /// The loss of the tunnel as one of its streams sees it: where nothing of it was sent, nothing was delivered.
+    fn lost(&mut self, stream: u32, error: io::Error) -> io::Error {
+        match self.mux.entry(stream) {
+            Some(entry) if !entry.replied && !entry.sent => io::Error::new(ErrorKind::ConnectionRefused, error),
+            _ => error,
+        }
+    }
+
+    fn break_off(&mut self, error: &io::Error) -> io::Error {
+        let text = match error.kind() {
+            ErrorKind::UnexpectedEof => "the tunnel was closed".to_owned(),
+            _ => format!("the tunnel broke: {error}"),
+        };
+        self.broken.get_or_insert((ErrorKind::ConnectionReset, text.clone()));
+        self.wake_others();
+        if let Some(waker) = self.alone.take() {
+            waker.wake();
+        }
+        io::Error::new(ErrorKind::ConnectionReset, text)
+    }
+
+    fn register(&mut self, cx: &Context<'_>, key: u64) -> Waker {
+        match &self.fan {
+            Some(fan) => {
+                fan.register(key, cx.waker());
+                Waker::from(fan.clone())
+            }
+            None => {
+                match &mut self.alone {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => self.alone = Some(cx.waker().clone()),
+                }
+                cx.waker().clone()
+            }
+        }
+    }
+
+    fn wake_others(&self) {
+        if let Some(fan) = &self.fan {
+            fan.wake_by_ref();
+        }
+    }
+
+    fn take_inbox(&mut self, stream: u32, buffer: &mut ReadBuf<'_>) {
+        let Some(entry) = self.mux.entry(stream) else { return };
+        if entry.inbox.is_empty() {
+            return;
+        }
+        let count = entry.inbox.len().min(buffer.remaining());
+        buffer.put_slice(&entry.inbox[..count]);
+        entry.inbox.drain(..count);
+        entry.unanswered = false;
+        self.unstall(stream);
+    }
+
+    fn unstall(&mut self, stream: u32) {
+        if self.mux.stalled == Some(stream) {
+            self.mux.stalled = None;
+            self.wake_others();
+        }
+    }
+
+    fn poll_feed(&mut self, cx: &mut Context<'_>, stream: u32, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mux = &mut self.mux;
+        let fed = self.wire.poll_feed(cx, |bytes| mux.digest(bytes, stream, buffer));
+        if std::mem::take(&mut self.mux.others) {
+            self.wake_others();
+        }
+        if !self.mux.pings.is_empty() || !self.mux.websocket_pings.is_empty() {
+            self.answer_pings(cx)?;
+        } else if !self.wire.is_clear()
+            && let Poll::Ready(Err(error)) = self.wire.poll_flush(cx)
+        {
+            return Poll::Ready(Err(self.break_off(&error)));
+        }
+        match ready!(fed) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(self.break_off(&error))),
+        }
+    }
+
+    fn answer_pings(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        for body in std::mem::take(&mut self.mux.websocket_pings) {
+            let mut out = Vec::new();
+            websocket::pong(&mut out, self.masks.as_mut().map_or(0, Masks::next), &body);
+            self.wire.send(cx, &[IoSlice::new(&out)]).map_err(|e| self.break_off(&e))?;
+        }
+        for id in std::mem::take(&mut self.mux.pings) {
+            self.frame(cx, &[IoSlice::new(&spdy::ping(id))])?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, key: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let waker = self.register(cx, key);
+        self.frame(&mut Context::from_waker(&waker), parts)
+    }
+
+    fn frame(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let sent = match &mut self.masks {
+            None => self.wire.send(cx, parts),
+            Some(masks) => {
+                let mut message = Vec::new();
+                websocket::binary(&mut message, masks.next(), parts);
+                self.wire.send(cx, &[IoSlice::new(&message)])
+            }
+        };
+        sent.map_err(|error| self.break_off(&error))
+    }
+}
+
+impl Entry {
+    /// What a reader is told once no data is left; none while it is not over.
+    fn verdict(&self) -> Option<io::Result<()>> {
+        let over = self.error_ended || self.reset.is_some() || self.data_ended;
+        if !self.text.is_empty() && over {
+            return Some(Err(said::on_error_stream(&String::from_utf8_lossy(&self.text))));
+        }
+        if let Some(status) = self.reset {
+            let text = format!("the stream was reset with status {status}");
+            return Some(Err(io::Error::new(ErrorKind::ConnectionReset, text)));
+        }
+        (self.data_ended && self.error_ended).then_some(Ok(()))
+    }
+
+    fn standing(&self) -> Standing {
+        let ended = (self.data_ended && self.error_ended) || self.reset.is_some() || !self.text.is_empty();
+        match (self.our_end, ended) {
+            (true, true) if self.ours_first && self.reset.is_none() && self.text.is_empty() => Standing::Clean,
+            (_, true) => Standing::Doubtful,
+            (true, false) if !self.unanswered => Standing::Ending,
+            (true, false) => Standing::Doubtful,
+            (false, false) => Standing::Open,
+        }
+    }
+}
+
+impl Mux {
+    fn entry(&mut self, stream: u32) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|e| e.data == stream)
+    }
+
+    /// Takes plain bytes apart. Fewer are used up than given where `buffer` is full or another stream's inbox is.
+    fn digest(&mut self, bytes: &[u8], me: u32, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let Some(mut frames) = self.websocket.take() else { return self.spdy_bytes(bytes, me, buffer) };
+        let result = self.messages(&mut frames, bytes, me, buffer);
+        self.websocket = Some(frames);
+        result
+    }
+
+    fn messages(
+        &mut self,
+        frames: &mut websocket::Decoder,
+        bytes: &[u8],
+        me: u32,
+        buffer: &mut ReadBuf<'_>,
+    ) -> io::Result<usize> {
+        let mut at = 0;
+        loop {
+            let (used, piece) = frames.next(&bytes[at..]).map_err(violation)?;
+            at += used;
+            match piece {
+                websocket::Piece::More => return Ok(at),
+                websocket::Piece::Payload(length) => {
+                    let used = self.spdy_bytes(&bytes[at..at + length], me, buffer)?;
+                    frames.taken(used);
+                    at += used;
+                    if used < length {
+                        return Ok(at);
+                    }
+                }
+                websocket::Piece::Ping(body) => self.websocket_pings.push(body),
+                websocket::Piece::Close => return Err(ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+
+    fn spdy_bytes(&mut self, bytes: &[u8], me: u32, buffer: &mut ReadBuf<'_>) -> io::Result<usize> {
+        let mut at = 0;
+        loop {
+            let (used, event) = self.spdy.next(&bytes[at..]).map_err(violation)?;
+            at += used;
+            match event {
+                spdy::Event::More => return Ok(at),
+                spdy::Event::Data { stream, length } => {
+                    let taken = self.data(stream, &bytes[at..at + length], me, buffer);
+                    self.spdy.taken(taken);
+                    at += taken;
+                    if taken < length {
+                        return Ok(at);
+                    }
+                }
+                spdy::Event::End { stream } => self.ended(stream, me),
+                spdy::Event::Replied { stream } => {
+                    if let Some(entry) = self.entry(stream) {
+                        entry.replied = true;
+                    }
+                }
+                spdy::Event::Reset { stream, status } => self.reset(stream, status, me),
+                // Odd numbers are ours.
+                spdy::Event::Ping { id } if id % 2 == 1 => self.pongs += 1,
+                spdy::Event::Ping { id } => self.pings.push(id),
+                spdy::Event::GoAway => self.no_more = true,
+            }
+        }
+    }
+
+    /// Returns how much was taken.
+    fn data(&mut self, stream: u32, bytes: &[u8], me: u32, buffer: &mut ReadBuf<'_>) -> usize {
+        let Some(at) = self.entries.iter().position(|e| e.data == stream || e.error == stream) else {
+            self.leftovers += bytes.len();
+            return bytes.len();
+        };
+        let entry = &mut self.entries[at];
+        if entry.error == stream {
+            let room = ERROR_TEXT.saturating_sub(entry.text.len()).min(bytes.len());
+            entry.text.extend_from_slice(&bytes[..room]);
+            return bytes.len();
+        }
+        entry.unanswered = false;
+        if stream == me && entry.inbox.is_empty() {
+            let count = bytes.len().min(buffer.remaining());
+            buffer.put_slice(&bytes[..count]);
+            return count;
+        }
+        let count = bytes.len().min(INBOX.saturating_sub(entry.inbox.len()));
+        entry.inbox.extend_from_slice(&bytes[..count]);
+        self.others = true;
+        if count < bytes.len() {
+            self.stalled = Some(stream);
+        }
+        count
+    }
+
+    fn ended(&mut self, stream: u32, me: u32) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.data == stream || e.error == stream) {
+            if entry.data == stream {
+                entry.data_ended = true;
+            } else {
+                entry.error_ended = true;
+            }
+            self.others |= entry.data != me;
+        } else if let Some(at) = self.left.iter().position(|l| l.data == stream || l.error == stream) {
+            self.left[at].open -= 1;
+            if self.left[at].open == 0 {
+                self.left.swap_remove(at);
+            }
+        }
+    }
+
+    fn reset(&mut self, stream: u32, status: u32, me: u32) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.data == stream || e.error == stream) {
+            // A reset of the error stream alone says nothing that its text or the data stream does not say.
+            if entry.data == stream {
+                entry.reset = Some(status);
+            } else {
+                entry.error_ended = true;
+            }
+            self.others |= entry.data != me;
+        } else {
+            self.left.retain(|l| l.data != stream && l.error != stream);
+        }
+    }
+}
+
+fn violation(error: impl std::error::Error + Send + std::marker::Sync + 'static) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}

@@ -1,0 +1,88 @@
+//! Through the API server: port-forward, which dials localhost inside the pod's network namespace.
+//!
+//! ```text
+//! session -> Tunnel::open -> pool: a lease -> link: SPDY frames [in WebSocket messages] -> wire: TLS -> API server
+//!                              ^ upgrade: the ladder of protocols
+//! ```
+//!
+//! A tunnel carries one connection at a time and is used for the next one when it is proven free: a stuck application
+//! blocks nobody else, and a connection costs no upgrade.
+
+mod channel;
+mod link;
+mod pool;
+mod said;
+mod spdy;
+mod stats;
+mod stream;
+mod upgrade;
+mod websocket;
+mod wire;
+
+use std::io::{Error, Result};
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::watch;
+
+use crate::forward::endpoints::Endpoint;
+pub use stats::TunnelStats;
+pub use stream::Stream;
+pub use upgrade::Rung;
+
+/// Tunnels of one forward in all.
+pub const MOST_TUNNELS: usize = 256;
+
+/// Leads into the pods of one namespace. To be used on one runtime, which serves its sockets.
+pub struct Tunnel {
+    pool: Arc<pool::Pool>,
+    client: watch::Receiver<Client>,
+    namespace: String,
+}
+
+impl Tunnel {
+    /// With the client in use; it changes when the kubeconfig does.
+    pub fn new(client: watch::Receiver<Client>, namespace: String) -> Self {
+        Self::sharing(client, namespace, MOST_TUNNELS, Arc::default())
+    }
+
+    /// One of several, with at most `limit` tunnels of its own and common counters.
+    pub fn sharing(client: watch::Receiver<Client>, namespace: String, limit: usize, stats: Arc<TunnelStats>) -> Self {
+        let pool = Arc::new(pool::Pool::new(client.clone(), namespace.clone(), limit, stats));
+        Self { pool, client, namespace }
+    }
+
+    /// Opens a stream to a pod's port. That the port refuses shows at the first read, as ConnectionRefused.
+    ///
+    /// # Errors
+    /// NotFound: the pod is gone. PermissionDenied: no right to create pods/portforward. Else: the API server is away.
+    pub async fn open(&self, endpoint: &Endpoint) -> Result<Stream> {
+        let pod = endpoint.pod.as_deref().ok_or_else(|| Error::other("no tunnel without a pod"))?;
+        let uid = endpoint.uid.as_deref().unwrap_or(pod);
+        if let Some(lease) = self.pool.lease(pod, uid).await? {
+            return Ok(Stream::leased(lease, endpoint.port));
+        }
+        let client = self.client.borrow().clone();
+        channel::open(client, &self.namespace, pod, endpoint.port).await.map(Stream::channel)
+    }
+
+    /// Closes idle tunnels into pods whose uid is not among those that are `there`.
+    pub fn retain(&self, there: impl Fn(&str) -> bool) {
+        self.pool.retain(there);
+    }
+
+    /// The protocol in use, as far as is known.
+    pub fn rung(&self) -> Rung {
+        self.pool.rung()
+    }
+
+    /// Tunnels ready for the next connection.
+    pub fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Arc<TunnelStats> {
+        &self.pool.stats
+    }
+}

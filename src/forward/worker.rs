@@ -1,0 +1,220 @@
+//! Data threads: each has a runtime, listening sockets and tunnels of its own, and a connection never leaves the thread
+//! that accepted it.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::carrier::Carriers;
+use super::listener::{Listeners, Socket};
+use super::relay::Replay;
+use super::session::{Client, Shared, serve};
+
+/// More threads than this gain nothing: the kernel's own work is the larger part.
+const MOST: usize = 8;
+/// After an accept failed for want of descriptors or memory; the connection waits in the kernel's queue meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many data threads this machine gets.
+pub fn width() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST)
+}
+
+/// What the sessions of one data thread share.
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub carriers: Carriers,
+    /// This thread's part of [`Shared::closing`].
+    pub closing: CancellationToken,
+    sessions: TaskTracker,
+}
+
+/// All data threads of a forward.
+pub struct Workers {
+    threads: Vec<Thread>,
+    go: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.abort.cancel();
+    }
+}
+
+struct Thread {
+    handle: Handle,
+    ended: oneshot::Receiver<()>,
+    join: std::thread::JoinHandle<()>,
+}
+
+impl Workers {
+    /// One thread for each of `carriers`; they share the sockets out. Nobody is accepted yet.
+    ///
+    /// # Errors
+    /// Where the system gives no thread or no descriptors for it.
+    pub fn start(shared: &Arc<Shared>, carriers: Vec<Carriers>, listeners: Listeners) -> std::io::Result<Self> {
+        let (go, abort) = (CancellationToken::new(), CancellationToken::new());
+        let mut shares: Vec<Vec<Socket>> = listeners.share_out(carriers.len());
+        let mut threads = Vec::new();
+        for (number, carriers) in carriers.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let worker = Arc::new(Worker {
+                shared: shared.clone(),
+                carriers,
+                closing: shared.closing.child_token(),
+                sessions: TaskTracker::new(),
+            });
+            let sockets = shares.pop().unwrap_or_default();
+            let (end, ended) = oneshot::channel();
+            let (go, abort) = (go.clone(), abort.clone());
+            let join = std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
+                runtime.block_on(worker.run(sockets, &go, &abort));
+                // Drops what is still open, which ends by RST.
+                drop(runtime);
+                let _ = end.send(());
+            })?;
+            threads.push(Thread { handle, ended, join });
+        }
+        Ok(Self { threads, go, abort })
+    }
+
+    /// Accepts from now on, until `shared.closing`.
+    pub fn serve(&self) {
+        self.go.cancel();
+    }
+
+    /// The runtimes. Each one answers as long as its thread gets to its connections.
+    pub fn handles(&self) -> Vec<Handle> {
+        self.threads.iter().map(|t| t.handle.clone()).collect()
+    }
+
+    /// Waits until the sessions ended after `shared.closing`; `hurry` ends those that are still open by RST.
+    pub async fn drain(mut self, hurry: impl Future<Output = ()>) {
+        let mut ended: Vec<_> = Vec::new();
+        let mut joins = Vec::new();
+        for thread in self.threads.drain(..) {
+            ended.push(thread.ended);
+            joins.push(thread.join);
+        }
+        let mut all = std::pin::pin!(futures::future::join_all(ended));
+        tokio::select! {
+            _ = &mut all => {}
+            () = hurry => {
+                self.abort.cancel();
+                all.await;
+            }
+        }
+        // They ended already, or are about to.
+        for join in joins {
+            if join.join().is_err() {
+                tracing::error!(event = "data-thread-panicked");
+            }
+        }
+    }
+}
+
+impl Worker {
+    async fn run(self: Arc<Self>, sockets: Vec<Socket>, go: &CancellationToken, abort: &CancellationToken) {
+        tokio::select! {
+            () = go.cancelled() => {}
+            () = abort.cancelled() => return,
+        }
+        let doors: Vec<_> = sockets.into_iter().map(|s| tokio::spawn(self.clone().accept(s))).collect();
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = abort.cancelled() => return,
+        }
+        for door in doors {
+            door.abort();
+            // Its socket is closed when this returns.
+            let _ = door.await;
+        }
+        self.sessions.close();
+        tokio::select! {
+            () = self.sessions.wait() => {}
+            () = abort.cancelled() => {}
+        }
+    }
+
+    async fn accept(self: Arc<Self>, socket: Socket) {
+        let pair = socket.pair;
+        let listener = socket.listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket.listener));
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(event = "not-listening", error = %error);
+                self.shared.stats.failure(format!("a listening socket is lost: {error}"));
+                return;
+            }
+        };
+        loop {
+            match listener.accept().await {
+                Ok((client, peer)) => {
+                    let replay = Replay::new(brought(&client));
+                    self.admit(client, peer.ip(), pair, replay);
+                }
+                // The client left before it was accepted.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    tracing::warn!(event = "accept-failed", error = %error);
+                    self.shared.stats.failure(format!("accepting fails: {error}"));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, client: TcpStream, peer: IpAddr, pair: usize, replay: Replay) {
+        // A probe that asks whether the NodePort works must not be answered by us.
+        #[cfg(target_os = "linux")]
+        if crate::observe::outsider::is_outsider(peer) {
+            drop(client.set_zero_linger());
+            return;
+        }
+        let stats = &self.shared.stats;
+        stats.total.fetch_add(1, Relaxed);
+        let peer = peer.to_canonical();
+        let open = stats.live.fetch_add(1, Relaxed);
+        if !self.shared.doors.enter(peer, usize::try_from(open).unwrap_or(usize::MAX)) {
+            stats.live.fetch_sub(1, Relaxed);
+            stats.refused.fetch_add(1, Relaxed);
+            stats.failure(format!("limit of connections reached, {peer} turned away"));
+            drop(client.set_zero_linger());
+            return;
+        }
+        let client = Client::new(client, peer, self.clone());
+        self.sessions.spawn(serve(client, pair, replay));
+    }
+}
+
+/// What a new connection's client has sent already. A request is most often there by now, and need not be waited for.
+#[cfg(target_os = "linux")]
+fn brought(client: &TcpStream) -> Vec<u8> {
+    /// A request without a body commonly fits; the rest of a longer one is read later.
+    const COMMON: usize = 2048;
+    let mut bytes = Vec::with_capacity(COMMON);
+    let flags = rustix::net::RecvFlags::empty();
+    match rustix::net::recv(client, rustix::buffer::spare_capacity(&mut bytes), flags) {
+        // An end or an error is met again by whoever reads next.
+        Ok(_) if !bytes.is_empty() => bytes,
+        _ => Vec::new(),
+    }
+}
+
+/// Elsewhere connections inherit nothing from the listening socket.
+#[cfg(not(target_os = "linux"))]
+fn brought(client: &TcpStream) -> Vec<u8> {
+    drop(client.set_nodelay(true));
+    super::carrier::direct::keep_alive(client);
+    Vec::new()
+}
