@@ -216,6 +216,7 @@ fn both_ends_of_a_measurement_agree() {
     }
     assert!(load("requests --connections 4 --seconds 0.2")("answers") > 4);
     assert!(load("connects --connections 4 --seconds 0.2")("answers") > 4);
+    assert_eq!(load("connects --connections 4 --seconds 20 --count 50")("answers"), 50);
     assert_eq!(load("paced --connections 4 --seconds 0.2 --rate 500")("answers"), 100);
     assert_eq!(load("idle --connections 100")("held"), 100);
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub const TRANSFER: u64 = 512 << 20;
 /// Requests a second of the latency column: well below what the slowest row can answer.
 pub const PACE: u32 = 2000;
+/// New connections over which upgrades are counted.
+pub const COUNTED: u64 = 10_000;
 /// Connections of the latency column.
 pub const PACED: usize = 16;
 
@@ -25,13 +27,14 @@ pub enum Column {
     Conn4,
     Conn16,
     Latency,
+    Upgrades,
     Rss1k,
     Rss10k,
 }
 
 impl Column {
     /// All of them, in the order they are measured in. Memory comes last: thousands of connections leave traces.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Down1,
         Self::Down8,
         Self::Up1,
@@ -43,6 +46,7 @@ impl Column {
         Self::Conn4,
         Self::Conn16,
         Self::Latency,
+        Self::Upgrades,
         Self::Rss1k,
         Self::Rss10k,
     ];
@@ -53,8 +57,8 @@ impl Column {
     }
 
     /// Whether rounds do not change it: it is measured in the first ones only.
-    pub fn is_memory(self) -> bool {
-        matches!(self, Self::Rss1k | Self::Rss10k)
+    pub fn is_steady(self) -> bool {
+        matches!(self, Self::Upgrades | Self::Rss1k | Self::Rss10k)
     }
 }
 
@@ -76,12 +80,13 @@ pub enum Figure {
     P50,
     P99,
     P999,
+    Upgrades,
     Rss1k,
     Rss10k,
 }
 
 impl Figure {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Down1,
         Self::Down8,
         Self::Up1,
@@ -96,6 +101,7 @@ impl Figure {
         Self::P50,
         Self::P99,
         Self::P999,
+        Self::Upgrades,
         Self::Rss1k,
         Self::Rss10k,
     ];
@@ -117,6 +123,7 @@ impl Figure {
             Self::P50 => "p50",
             Self::P99 => "p99",
             Self::P999 => "p99.9",
+            Self::Upgrades => "upgrades for 10,000 conn.",
             Self::Rss1k => "memory, 1,000",
             Self::Rss10k => "memory, 10,000",
         }
@@ -128,13 +135,14 @@ impl Figure {
             Self::Cpu => "s/GB",
             Self::Req1 | Self::Req16 | Self::Req64 | Self::Conn1 | Self::Conn4 | Self::Conn16 => "1/s",
             Self::P50 | Self::P99 | Self::P999 => "µs",
+            Self::Upgrades => "",
             Self::Rss1k | Self::Rss10k => "MB",
         }
     }
 
     /// Whether more is better.
     pub fn more_is_better(self) -> bool {
-        !matches!(self, Self::Cpu | Self::P50 | Self::P99 | Self::P999 | Self::Rss1k | Self::Rss10k)
+        !matches!(self, Self::Cpu | Self::P50 | Self::P99 | Self::P999 | Self::Upgrades | Self::Rss1k | Self::Rss10k)
     }
 }
 

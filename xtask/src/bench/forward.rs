@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::Cluster;
 
-use super::figures::{Column, Figure, PACE, PACED, TRANSFER};
+use super::figures::{COUNTED, Column, Figure, PACE, PACED, Row, TRANSFER};
 use super::report::Report;
 use super::rows::{Kind, Running, most_connections};
 use super::site::{Seen, Site};
@@ -21,8 +21,8 @@ use crate::{cluster, e2e as live, run, suite};
 const NAME: &str = "bench";
 /// What the comparison needs beside a cluster.
 const PACKAGES: &[Package] = &[("haproxy", &["/usr/sbin/haproxy"])];
-/// Memory does not change from round to round; so many rounds measure it.
-const MEMORY_ROUNDS: usize = 2;
+/// So many rounds measure what does not change from round to round.
+const STEADY_ROUNDS: usize = 2;
 /// Seconds of a run of requests.
 const REQUESTS: &str = "1";
 /// Seconds of a run of new connections: longer ones would run out of ports.
@@ -162,22 +162,16 @@ fn rounds(site: &Site, rows: &[Kind], args: &Args, report: &mut Report) -> Resul
 }
 
 /// One row of one round: started, measured, ended.
-fn one(
-    site: &Site,
-    kind: Kind,
-    columns: &[Column],
-    round: usize,
-    row: &mut super::figures::Row,
-    logs: &Path,
-) -> Result<()> {
+fn one(site: &Site, kind: Kind, columns: &[Column], round: usize, row: &mut Row, logs: &Path) -> Result<()> {
     let mut running = Running::start(kind, site, logs)?;
-    let (mut bytes, mut seconds) = (0, 0.0);
+    let (mut bytes, mut seconds, mut opened) = (0, 0.0, 0);
+    let carried = site.kernel_connections()?;
     for column in Column::ALL.into_iter().filter(|column| columns.contains(column)) {
         run::check()?;
         running.alive()?;
-        if column.is_memory() {
-            if round < MEMORY_ROUNDS && !running.processes.is_empty() {
-                memory(site, &running, column, round, row)?;
+        if column.is_steady() {
+            if round < STEADY_ROUNDS {
+                steady(site, kind, &running, column, round, row)?;
             }
             continue;
         }
@@ -189,10 +183,15 @@ fn one(
             bytes += seen.bytes;
             seconds += process::cpu_seconds(&running.processes) - before;
         }
+        opened += seen.opened();
         keep(column, &seen, round, row);
     }
     if bytes > 0 && !running.processes.is_empty() {
         row.put(Figure::Cpu, round, seconds / (bytes as f64 / 1e9));
+    }
+    if kind == Kind::Kernel {
+        let carried = site.kernel_connections()?.saturating_sub(carried);
+        ensure!(carried >= opened, "of {opened} connections the kernel's rules carried only {carried}");
     }
     Ok(())
 }
@@ -220,12 +219,12 @@ fn load(site: &Site, port: u16, column: Column) -> Result<Seen> {
             let (connections, rate) = (PACED.to_string(), PACE.to_string());
             site.load("paced", port, &["--connections", &connections, "--rate", &rate, "--seconds", LATENCY])
         }
-        Column::Rss1k | Column::Rss10k => unreachable!("memory is measured by connections that are held"),
+        Column::Upgrades | Column::Rss1k | Column::Rss10k => unreachable!("measured by `steady`"),
     }
 }
 
 /// Keeps what a load saw. A run in which something failed says so.
-fn keep(column: Column, seen: &Seen, round: usize, row: &mut super::figures::Row) {
+fn keep(column: Column, seen: &Seen, round: usize, row: &mut Row) {
     row.failed += seen.failed;
     if let Some(first) = seen.failures.first() {
         row.note(format!("{column:?}: {first}").to_lowercase());
@@ -254,15 +253,20 @@ fn keep(column: Column, seen: &Seen, round: usize, row: &mut super::figures::Row
             }
             return;
         }
-        Column::Rss1k | Column::Rss10k => return,
+        Column::Upgrades | Column::Rss1k | Column::Rss10k => return,
     };
     row.put(figure, round, if column.is_transfer() { speed } else { rate });
 }
 
-fn memory(site: &Site, running: &Running, column: Column, round: usize, row: &mut super::figures::Row) -> Result<()> {
+/// What stays the same from round to round.
+fn steady(site: &Site, kind: Kind, running: &Running, column: Column, round: usize, row: &mut Row) -> Result<()> {
+    let (figure, wanted) = match column {
+        Column::Upgrades if kind == Kind::Tunnel => return upgrades(site, running, round, row),
+        Column::Rss1k if !running.processes.is_empty() => (Figure::Rss1k, 1000),
+        Column::Rss10k if !running.processes.is_empty() => (Figure::Rss10k, most_connections()),
+        _ => return Ok(()),
+    };
     site.settle()?;
-    let (figure, wanted) =
-        if column == Column::Rss1k { (Figure::Rss1k, 1000) } else { (Figure::Rss10k, most_connections()) };
     let held = site.hold(running.port, wanted)?;
     if held.seen.held < wanted as u64 {
         let why = held.seen.failures.first().cloned().unwrap_or_default();
@@ -271,5 +275,17 @@ fn memory(site: &Site, running: &Running, column: Column, round: usize, row: &mu
         return Ok(());
     }
     row.put(figure, round, process::resident(&running.processes)? as f64 / 1e6);
+    Ok(())
+}
+
+/// How many port-forwards of the API server carry many connections.
+fn upgrades(site: &Site, running: &Running, round: usize, row: &mut Row) -> Result<()> {
+    site.settle()?;
+    let before = site.port_forwards()?;
+    let count = COUNTED.to_string();
+    let seen = site.load("connects", running.port, &["--connections", "4", "--seconds", "50", "--count", &count])?;
+    row.failed += seen.failed;
+    ensure!(seen.answers == COUNTED, "only {} of {COUNTED} connections in 50 s", seen.answers);
+    row.put(Figure::Upgrades, round, (site.port_forwards()? - before) as f64);
     Ok(())
 }

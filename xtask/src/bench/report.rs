@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::figures::{Figure, PACE, PACED, Row};
+use super::figures::{COUNTED, Figure, PACE, PACED, Row};
 use super::stats::{self, Estimate};
 use super::targets::{self, FLOOR, Grade, Verdict};
 
@@ -54,6 +54,7 @@ impl Report {
     pub fn good(&self) -> bool {
         self.rows.iter().all(|(_, row)| !row.figures.is_empty())
             && self.verdicts().iter().all(|verdict| verdict.grade != Grade::Failed)
+            && self.rows.iter().filter_map(|(_, row)| targets::upgrades(row)).all(|(_, grade)| grade != Grade::Failed)
     }
 }
 
@@ -162,6 +163,16 @@ fn verdicts(report: &Report, text: &mut String) {
             target.factor,
             grade.words()
         );
+    }
+    for (name, row) in &report.rows {
+        if let Some((count, grade)) = targets::upgrades(row) {
+            let most = targets::UPGRADES;
+            let _ = writeln!(
+                text,
+                "\n{name}: {COUNTED} connections over {count} upgrades, at most {most}: {}.",
+                grade.words()
+            );
+        }
     }
 }
 

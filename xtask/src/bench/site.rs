@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Node};
 use e2e::plugin;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::process;
 use crate::provider::native::standin;
@@ -45,6 +45,13 @@ pub struct Quantiles {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
     pub p999: Option<f64>,
+}
+
+impl Seen {
+    /// Connections that were opened: those that stood from the start, else one for each answer.
+    pub fn opened(&self) -> u64 {
+        if self.held > 0 { self.held } else { self.answers }
+    }
 }
 
 /// A cluster made ready for measurements.
@@ -133,11 +140,21 @@ impl Site {
         Ok(())
     }
 
-    /// Whether a table of ours on the control plane leads to the pod itself.
+    /// Whether a lease of ours on the control plane leads the nodePort to endpoints by the kernel.
     pub fn leads_by_kernel(&self) -> Result<bool> {
-        let rules = self.node()?.place.shell("nft list ruleset 2>/dev/null")?;
-        let tables = rules.split("\ntable ").filter(|table| table.contains(" bookaccess_"));
-        Ok(tables.into_iter().any(|table| table.contains(&self.pod_address)))
+        let maps = self.node()?.place.shell("nft list maps")?;
+        Ok(leased(&maps, NODE_PORT))
+    }
+
+    /// Connections that our rules on the control plane have led to endpoints.
+    pub fn kernel_connections(&self) -> Result<u64> {
+        let text = self.node()?.place.shell("nft -j list counters")?;
+        Ok(carried(&serde_json::from_str(&text).context("nft's JSON")?))
+    }
+
+    /// Port-forwards that the API server has begun since its start.
+    pub fn port_forwards(&self) -> Result<u64> {
+        Ok(begun(&self.cluster.kubectl(&["get", "--raw", "/metrics"])?))
     }
 
     /// Takes away what was put onto a cluster that stays.
@@ -182,6 +199,36 @@ fn is_server(pid: u32) -> bool {
     let starts = |file: &str, what: &[u8]| fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|b| b.starts_with(what));
     let role = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     starts("cmdline", b"/standin\0") && role.split(|b| *b == 0).any(|variable| variable == b"ROLE=bench")
+}
+
+/// Whether a map `kernel` of a table of ours has an element of that port.
+fn leased(maps: &str, port: u16) -> bool {
+    let ours = maps.split("table ").filter(|table| table.split_whitespace().nth(1).is_some_and(is_ours));
+    let mut kernel = ours.flat_map(|table| table.split("map ")).filter(|map| map.starts_with("kernel {"));
+    kernel.any(|map| map.contains(&format!(". {port} ")))
+}
+
+fn is_ours(table: &str) -> bool {
+    table.starts_with("bookaccess_")
+}
+
+/// The sum of the counters `pair_N` of our tables: each counts the first packet of a connection.
+fn carried(counters: &Value) -> u64 {
+    let list = counters["nftables"].as_array().map_or(&[][..], Vec::as_slice).iter().map(|entry| &entry["counter"]);
+    let ours = list.filter(|counter| {
+        counter["table"].as_str().is_some_and(is_ours)
+            && counter["name"].as_str().is_some_and(|name| name.starts_with("pair_"))
+    });
+    ours.filter_map(|counter| counter["packets"].as_u64()).sum()
+}
+
+/// Those that have ended are counted, those that go on are a gauge.
+fn begun(metrics: &str) -> u64 {
+    let names = ["apiserver_request_total{", "apiserver_longrunning_requests{"];
+    let lines = metrics
+        .lines()
+        .filter(|line| names.iter().any(|name| line.starts_with(name)) && line.contains("subresource=\"portforward\""));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
 }
 
 /// `tw` of /proc/net/sockstat.
@@ -230,6 +277,35 @@ mod tests {
         let enter = ["nsenter", "--target=42", "--mount"].map(String::from);
         assert_eq!(member(&enter).unwrap(), 42);
         assert!(member(&["docker".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_lease_of_ours_is_told_from_rules_of_others() {
+        let maps = |table: &str, map: &str, elements: &str| {
+            format!("table ip {table} {{\n\tmap {map} {{\n\t\ttype x : verdict\n{elements}\t}}\n}}\n")
+        };
+        let element = "\t\telements = { 10.0.0.1 . 30090 expires 2s : goto pair_0 }\n";
+        assert!(leased(&(maps("kube-proxy", "kernel", "") + &maps("bookaccess_a", "kernel", element)), 30090));
+        for other in [
+            maps("kube-proxy", "kernel", element),
+            maps("bookaccess_a", "front", element),
+            maps("bookaccess_a", "kernel", ""),
+            maps("bookaccess_a", "kernel", "") + &maps("bookaccess_a", "front", element),
+        ] {
+            assert!(!leased(&other, 30090), "{other}");
+        }
+        let counter = |table: &str, name: &str| json!({"counter": {"table": table, "name": name, "packets": 3}});
+        let list = json!({"nftables": [{"metainfo": {}}, counter("bookaccess_a", "pair_0"), counter("bookaccess_a", "pair_1"),
+            counter("bookaccess_a", "x"), counter("other", "pair_0")]});
+        assert_eq!(carried(&list), 6);
+    }
+
+    #[test]
+    fn port_forwards_are_counted_whether_ended_or_not() {
+        let metrics = "# HELP x\napiserver_request_total{code=\"101\",subresource=\"portforward\",verb=\"CONNECT\"} 7\n\
+            apiserver_request_total{code=\"200\",subresource=\"\"} 99\n\
+            apiserver_longrunning_requests{resource=\"pods\",subresource=\"portforward\"} 2\n";
+        assert_eq!(begun(metrics), 9);
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Verdict {
     pub grade: Grade,
 }
 
+/// Upgrades that 10,000 new connections through the tunnel may take.
+pub const UPGRADES: f64 = 10.0;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grade {
     Met,
@@ -85,13 +88,21 @@ pub fn all() -> Vec<Target> {
 pub fn judge(target: Target, row: &Row, to: &Row) -> Option<Verdict> {
     let (ours, theirs) = (row.figures.get(&target.figure)?, to.figures.get(&target.figure)?);
     let ratio = if target.figure.more_is_better() { stats::ratio(ours, theirs)? } else { stats::ratio(theirs, ours)? };
-    let share = ratio.median / target.factor;
-    let grade = match share {
+    Some(Verdict { target, ratio, grade: grade(ratio.median / target.factor) })
+}
+
+/// The median of the upgrades, and what that is worth; none where they were not counted.
+pub fn upgrades(row: &Row) -> Option<(f64, Grade)> {
+    let count = stats::median(&row.values(Figure::Upgrades))?;
+    Some((count, grade(UPGRADES / count)))
+}
+
+fn grade(share: f64) -> Grade {
+    match share {
         share if share >= 1.0 => Grade::Met,
         share if share >= FLOOR => Grade::Short,
         _ => Grade::Failed,
-    };
-    Some(Verdict { target, ratio, grade })
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +129,16 @@ mod tests {
         assert_eq!(grade(Figure::P99, 1.0, 200.0, 100.0), Grade::Failed);
         let target = Target { row: "a", to: "b", figure: Figure::Cpu, factor: 1.0 };
         assert_eq!(judge(target, &row(Figure::Up1, 1.0), &row(Figure::Cpu, 1.0)), None);
+    }
+
+    #[test]
+    fn upgrades_have_a_bound_of_their_own() {
+        let grade = |count| upgrades(&row(Figure::Upgrades, count)).unwrap().1;
+        assert_eq!(
+            [grade(0.0), grade(10.0), grade(12.0), grade(13.0)],
+            [Grade::Met, Grade::Met, Grade::Short, Grade::Failed]
+        );
+        assert_eq!(upgrades(&row(Figure::Up1, 1.0)), None);
     }
 
     #[test]

@@ -108,8 +108,9 @@ impl<'j> Part<'j> {
                 self.tally.bytes = bytes * self.tally.answers;
             }
             Kind::Requests { time } => self.again(&small, start, time)?,
-            Kind::Connects { time } => {
-                self.connects(&small, start, time)?;
+            Kind::Connects { time, count } => {
+                let threads = job.threads as u64;
+                self.connects(&small, start, time, count.div_ceil(threads))?;
             }
             Kind::Paced { time, rate } => {
                 let interval = Duration::from_secs(1) * u32::try_from(job.threads).unwrap_or(1) / rate;
@@ -200,11 +201,12 @@ impl<'j> Part<'j> {
 
     /// A new connection as soon as the former one has its answer. The client closes: where the server does, containerd
     /// holds its end back for a second on the way through a port-forward, and that would be measured.
-    fn connects(&mut self, request: &Request, start: Instant, time: Duration) -> Result<(), String> {
+    fn connects(&mut self, request: &Request, start: Instant, time: Duration, count: u64) -> Result<(), String> {
         let end = start + time;
-        let mut busy = 0;
+        let (mut busy, mut begun) = (0, 0);
         loop {
-            while busy < self.share && Instant::now() < end {
+            while busy < self.share && begun < count && Instant::now() < end {
+                begun += 1;
                 busy += usize::from(self.open(Instant::now()).is_some());
             }
             if busy == 0 {
@@ -220,7 +222,7 @@ impl<'j> Part<'j> {
                 }
             })?;
         }
-        self.tally.time = time;
+        self.tally.time = time.min(start.elapsed());
         Ok(())
     }
 

@@ -23,7 +23,8 @@ pub enum Kind {
     /// Requests one after the other on connections that stay (closed loop).
     Requests { time: Duration },
     /// Connections one after the other, each with one request, closed by the client (closed loop).
-    Connects { time: Duration },
+    /// At most `count` of them.
+    Connects { time: Duration, count: u64 },
     /// Requests at a fixed rate on connections that stay (open loop): the time of each counts from when it was due.
     Paced { time: Duration, rate: u32 },
     /// The connections stay, each after one request, until standard input ends.
@@ -42,7 +43,7 @@ pub struct Job {
 }
 
 const USAGE: &str = "load download|upload|requests|connects|paced|idle ADDRESS:PORT [--connections N] [--bytes N] \
-    [--seconds S] [--rate N] [--path /P] [--threads N]";
+    [--seconds S] [--count N] [--rate N] [--path /P] [--threads N]";
 
 /// Runs `load` with its arguments and prints what came of it; an idle one prints once its connections stand.
 pub fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
@@ -67,6 +68,7 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
     let kind = args.next().ok_or(USAGE)?;
     let address = args.next().and_then(|word| word.parse().ok()).ok_or(USAGE)?;
     let (mut connections, mut bytes, mut seconds, mut rate, mut threads) = (1, 512 << 20, 1.0, 1000, None);
+    let mut count = u64::MAX;
     let mut path = "/".to_owned();
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(USAGE)?;
@@ -75,6 +77,7 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
             "--connections" => connections = number()?.max(1) as usize,
             "--bytes" => bytes = number()?.max(1),
             "--seconds" => seconds = value.parse::<f64>().map_err(|_| format!("{flag}: not a number: {value}"))?,
+            "--count" => count = number()?,
             "--rate" => rate = number()?.clamp(1, 1_000_000) as u32,
             "--threads" => threads = Some(number()?.max(1) as usize),
             "--path" => path = value,
@@ -86,7 +89,7 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
         "download" => Kind::Download { bytes },
         "upload" => Kind::Upload { bytes },
         "requests" => Kind::Requests { time },
-        "connects" => Kind::Connects { time },
+        "connects" => Kind::Connects { time, count },
         "paced" => Kind::Paced { time, rate },
         "idle" => Kind::Idle,
         _ => return Err(USAGE.to_owned()),
