@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use crate::model::Text;
 
 /// The languages spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Locale {
     #[default]
     Ko,

@@ -143,8 +143,10 @@ impl From<SpecError> for ExpectedError {
                 Text::new("error.usage.bad_value")
                     .with("flag", "--mode")
                     .with("value", value)
-                    .with("allowed", "auto, direct, tunnel"),
+                    .with("allowed", "auto, kernel, direct, tunnel"),
             ),
+            SpecError::Range(value) => Self::usage(Text::new("error.address_range").with("value", value)),
+            SpecError::Metrics(value) => Self::usage(Text::new("error.metrics_address").with("value", value)),
         }
     }
 }

@@ -38,6 +38,8 @@ fn all() -> Vec<ExpectedError> {
         file::Error::Malformed { path: s("a.txt"), message: s("missing field `version`") }.into(),
         SpecError::Pair(s("30080:-1")).into(),
         SpecError::Address(s("node1")).into(),
+        SpecError::Range(s("10.0.0.0/33")).into(),
+        SpecError::Metrics(s("0.0.0.0:9100")).into(),
         ExpectedError::state_not_writable(Path::new("/var/lib/kubectl-bookaccess"), "Read-only file system"),
         ExpectedError::port_in_use(([127, 0, 0, 1], 30080).into(), Some("nginx")),
         ExpectedError::port_in_use(([127, 0, 0, 1], 30080).into(), None),

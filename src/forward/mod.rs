@@ -29,4 +29,4 @@ pub mod stats;
 pub mod watch;
 pub mod worker;
 
-pub use spec::{ForwardArgs, ForwardVerb, Front, Kind, Mode, Page, Pair, Spec};
+pub use spec::{ForwardArgs, ForwardVerb, Front, Kind, Limits, Mode, Page, Pair, Spec};

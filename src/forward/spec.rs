@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::i18n::Locale;
 use crate::model::{ObjectRef, PortRef};
 use crate::observe::client::Connection;
 
@@ -47,6 +49,43 @@ pub struct ForwardArgs {
     pub tail: Option<usize>,
     /// `status -o json`.
     pub json: bool,
+    /// `--allow-cidr`, as typed.
+    pub allow: Vec<String>,
+    pub limits: Limits,
+    /// `--proxy-protocol v2`.
+    pub proxy_protocol: bool,
+    /// `--no-wait-page`.
+    pub no_wait_page: bool,
+    /// `--metrics`, as typed.
+    pub metrics: Option<String>,
+    /// `start --systemd`.
+    pub systemd: bool,
+    /// `start --print-unit`.
+    pub print_unit: bool,
+}
+
+/// What a forward takes on at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Open connections in all.
+    pub connections: usize,
+    /// Open connections from one address.
+    pub per_client: usize,
+    /// Connections that wait for a pod at a time.
+    pub parked: usize,
+    /// So long a connection waits for a pod, in seconds.
+    pub patience_seconds: u64,
+    /// Both sides may be silent so long before the first byte, in seconds; 0: for ever.
+    pub first_byte_seconds: u64,
+}
+
+impl Default for Limits {
+    /// A node's worth of browsers; 30 s is what browsers and proxies commonly wait, and a rolling update or a restart
+    /// is over by then. A browser's spare connection may be silent for minutes, one of a slowloris for ever.
+    fn default() -> Self {
+        Self { connections: 10_000, per_client: 512, parked: 128, patience_seconds: 30, first_byte_seconds: 300 }
+    }
 }
 
 /// How bytes travel to the pod.
@@ -56,7 +95,7 @@ pub enum Mode {
     /// Direct where this host reaches the pod, else through the API server; chosen per pod.
     #[default]
     Auto,
-    /// In the kernel. This version has no such carrier and says so.
+    /// By rules of our own to the pod's IP, where they lead there; else as auto.
     Kernel,
     /// To the pod's IP.
     Direct,
@@ -215,6 +254,26 @@ pub fn addresses(words: &[String]) -> Result<Vec<IpAddr>, SpecError> {
     Ok(all)
 }
 
+/// The ranges that `--allow-cidr` means; an address alone is a range of one.
+///
+/// # Errors
+/// Where a word is neither.
+pub fn ranges(words: &[String]) -> Result<Vec<IpNet>, SpecError> {
+    let range = |word: &str| word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from));
+    let words = words.iter().flat_map(|w| w.split(',')).map(str::trim).filter(|w| !w.is_empty());
+    words.map(|word| range(word).ok_or_else(|| SpecError::Range(word.to_owned()))).collect()
+}
+
+/// Where `--metrics` listens: a port alone is one of 127.0.0.1.
+///
+/// # Errors
+/// Where it is no address and port, or none of this machine's own loopback: the numbers tell who visits what.
+pub fn metrics(word: &str) -> Result<SocketAddr, SpecError> {
+    let port = || word.parse::<u16>().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let address = word.parse().ok().or_else(port).ok_or_else(|| SpecError::Metrics(word.to_owned()))?;
+    if address.ip().is_loopback() { Ok(address) } else { Err(SpecError::Metrics(word.to_owned())) }
+}
+
 /// kubectl's default for `--address`.
 pub const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -250,6 +309,27 @@ pub struct Spec {
     /// uid of namespace kube-system: another one means that this forward's cluster is gone. "" where unknown.
     #[serde(default)]
     pub cluster: String,
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may connect; empty: everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<IpNet>,
+    /// Whether pods are told the client's address by a PROXY protocol header, version 2.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Whether a browser that waits for a pod is shown a page that says so.
+    #[serde(default = "yes")]
+    pub wait_page: bool,
+    /// That page's language.
+    #[serde(default)]
+    pub locale: Locale,
+    /// Where metrics are served, on loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Page {
@@ -260,6 +340,28 @@ impl Page {
 }
 
 impl Spec {
+    /// An order with all that is optional at its default: a listener on localhost, in the way that works here.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            pairs: Vec::new(),
+            addresses: LOCALHOST.to_vec(),
+            mode: Mode::Auto,
+            front: Front::Never,
+            page: Page::root(),
+            connection: Connection::default(),
+            cluster: String::new(),
+            limits: Limits::default(),
+            allow: Vec::new(),
+            proxy_protocol: false,
+            wait_page: true,
+            locale: Locale::default(),
+            metrics: None,
+        }
+    }
+
     /// The object forwarded to.
     pub fn object(&self) -> ObjectRef {
         ObjectRef::namespaced(self.kind.api_name(), &self.namespace, &self.name)
@@ -299,8 +401,12 @@ pub enum SpecError {
     Target(String),
     #[error("{0:?} is no IP address and not localhost")]
     Address(String),
-    #[error("{0:?} is no mode; there are auto, direct and tunnel")]
+    #[error("{0:?} is no mode; there are auto, kernel, direct and tunnel")]
     Mode(String),
+    #[error("{0:?} is no address range; write 10.0.0.0/8 or an IP address")]
+    Range(String),
+    #[error("{0:?} is no place for metrics; write 127.0.0.1:PORT or PORT")]
+    Metrics(String),
 }
 
 #[cfg(test)]
@@ -345,18 +451,34 @@ mod tests {
     }
 
     #[test]
+    fn ranges_and_metrics_are_read_or_refused() {
+        let read =
+            |word: &str| ranges(&[word.to_owned()]).map(|r| r.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(read("10.0.0.0/8, fd00::/8").unwrap(), ["10.0.0.0/8", "fd00::/8"]);
+        assert_eq!(read("192.0.2.7").unwrap(), ["192.0.2.7/32"]);
+        for bad in ["10.0.0.0/33", "office", "10.0.0"] {
+            assert_eq!(read(bad), Err(SpecError::Range(bad.to_owned())), "{bad}");
+        }
+        assert_eq!(metrics("9100"), Ok("127.0.0.1:9100".parse().unwrap()));
+        assert_eq!(metrics("[::1]:9100"), Ok("[::1]:9100".parse().unwrap()));
+        for bad in ["0.0.0.0:9100", "10.0.0.1:9100", "metrics", "99999"] {
+            assert_eq!(metrics(bad), Err(SpecError::Metrics(bad.to_owned())), "{bad}");
+        }
+    }
+
+    #[test]
+    fn orders_of_the_first_version_are_still_understood() {
+        let old = r#"{"kind": "Service", "namespace": "a", "name": "b", "pairs": [], "addresses": []}"#;
+        let spec: Spec = serde_json::from_str(old).unwrap();
+        assert_eq!(spec, Spec { addresses: vec![], ..Spec::new(Kind::Service, "a", "b") });
+    }
+
+    #[test]
     fn an_id_tells_clusters_apart() {
         let mut spec = Spec {
-            kind: Kind::Service,
-            namespace: "bookinfo".into(),
-            name: "productpage".into(),
             pairs: vec![Pair { listen: 30080, port: PortRef::Name("http".into()) }],
-            addresses: LOCALHOST.to_vec(),
-            mode: Mode::Auto,
-            front: Front::Never,
-            page: Page::root(),
-            connection: Connection::default(),
             cluster: "3f9c-77".into(),
+            ..Spec::new(Kind::Service, "bookinfo", "productpage")
         };
         assert_eq!(spec.id(), "bookinfo-productpage-30080-3f9c");
         spec.cluster.clear();

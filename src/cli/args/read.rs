@@ -9,7 +9,7 @@ use clap::ArgMatches;
 use super::{Color, DiagnoseArgs, FixArgs, FixJob, Globals, Invocation, Output, StatusArgs, Verb, duration};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
-use crate::forward::{ForwardArgs, ForwardVerb};
+use crate::forward::{ForwardArgs, ForwardVerb, Limits};
 use crate::i18n::Locale;
 use crate::model::{Allow, Code, Text};
 use crate::observe::client::Connection;
@@ -40,7 +40,7 @@ pub fn invocation(matches: &ArgMatches, locale: Locale) -> Result<Invocation, Ex
             from: one(verb, "from"),
         }),
         "fix" => Verb::Fix(fix(verb)?),
-        "forward" => Verb::Forward(forward(verb, &globals)),
+        "forward" => Verb::Forward(forward(verb, &globals)?),
         "status" => Verb::Status(StatusArgs { targets: many(verb, "target"), watch: verb.get_flag("watch") }),
         "explain" => Verb::Explain(text(verb, "code").map(code).transpose()?),
         "version" => Verb::Version,
@@ -122,7 +122,7 @@ fn fix(m: &ArgMatches) -> Result<FixArgs, ExpectedError> {
     })
 }
 
-fn forward(m: &ArgMatches, globals: &Globals) -> ForwardArgs {
+fn forward(m: &ArgMatches, globals: &Globals) -> Result<ForwardArgs, ExpectedError> {
     let (verb, m) = match m.subcommand() {
         Some(("start", inner)) => (ForwardVerb::Start, inner),
         Some(("stop", inner)) => (ForwardVerb::Stop, inner),
@@ -137,7 +137,7 @@ fn forward(m: &ArgMatches, globals: &Globals) -> ForwardArgs {
     if let Some(port) = target.take_if(|t| t.contains(':') || t.parse::<u32>().is_ok()) {
         pairs.insert(0, port);
     }
-    ForwardArgs {
+    Ok(ForwardArgs {
         verb,
         target,
         namespace: globals.connection.namespace.clone(),
@@ -150,7 +150,32 @@ fn forward(m: &ArgMatches, globals: &Globals) -> ForwardArgs {
         raw: flag(m, "raw"),
         tail: one(m, "tail"),
         json: globals.output == Output::Json,
-    }
+        allow: many(m, "allow-cidr"),
+        limits: limits(m)?,
+        proxy_protocol: text(m, "proxy-protocol").is_some(),
+        no_wait_page: flag(m, "no-wait-page"),
+        metrics: text(m, "metrics"),
+        systemd: flag(m, "systemd"),
+        print_unit: flag(m, "print-unit"),
+    })
+}
+
+fn limits(m: &ArgMatches) -> Result<Limits, ExpectedError> {
+    let default = Limits::default();
+    // Less than a second is a second: what is asked for is a limit, and 0 means none.
+    let seconds = |limit: Duration| if limit.is_zero() { 0 } else { limit.as_secs().max(1) };
+    Ok(Limits {
+        connections: one(m, "max-connections").unwrap_or(default.connections),
+        per_client: one(m, "max-per-client").unwrap_or(default.per_client),
+        parked: default.parked,
+        patience_seconds: known_time(m, "pod-running-timeout")?.map_or(default.patience_seconds, seconds),
+        first_byte_seconds: known_time(m, "first-byte-timeout")?.map_or(default.first_byte_seconds, seconds),
+    })
+}
+
+/// A duration that may be unknown to this verb.
+fn known_time(m: &ArgMatches, id: &'static str) -> Result<Option<Duration>, ExpectedError> {
+    if m.try_contains_id(id).unwrap_or(false) { time(m, id) } else { Ok(None) }
 }
 
 fn code(given: String) -> Result<Code, ExpectedError> {

@@ -185,11 +185,25 @@ impl Tree {
                 )
                 .arg(self.choice("mode", "MODE", "cli.flag.mode", &["auto", "kernel", "direct", "tunnel"]))
                 .arg(self.switch("front", "cli.flag.front"))
+                .arg(
+                    self.value("allow-cidr", "CIDR", "cli.flag.allow_cidr")
+                        .action(ArgAction::Append)
+                        .value_delimiter(','),
+                )
+                .arg(self.value("max-connections", "N", "cli.flag.max_connections").value_parser(count()))
+                .arg(self.value("max-per-client", "N", "cli.flag.max_per_client").value_parser(count()))
+                .arg(self.value("pod-running-timeout", "DURATION", "cli.flag.pod_running_timeout"))
+                .arg(self.value("first-byte-timeout", "DURATION", "cli.flag.first_byte_timeout"))
+                .arg(self.choice("proxy-protocol", "VERSION", "cli.flag.proxy_protocol", &["v2"]))
+                .arg(self.switch("no-wait-page", "cli.flag.no_wait_page"))
+                .arg(self.value("metrics", "IP:PORT", "cli.flag.metrics"))
         };
         let start = options(
             self.verb("start", "cli.forward.start", "forward start [TARGET] [[LOCAL:]REMOTE...] [flags]")
                 .args([self.target(), self.pairs()]),
-        );
+        )
+        .arg(self.switch("systemd", "cli.flag.systemd"))
+        .arg(self.switch("print-unit", "cli.flag.print_unit").conflicts_with("systemd"));
         let one = |name, about, usage| {
             self.verb(name, about, usage).arg(self.target()).after_help(self.say("cli.more_flags"))
         };
@@ -309,4 +323,9 @@ impl Tree {
     fn switch(&self, name: &'static str, help: &'static str) -> Arg {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(self.say(help))
     }
+}
+
+/// A number of connections: one at least, and no more than a process has descriptors for.
+fn count() -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=1_000_000)
 }

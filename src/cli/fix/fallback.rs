@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use crate::apply::{ForwardRequest, Forwarder};
 use crate::facts::TargetFacts;
-use crate::forward::spec::{Front, Kind, Mode, Page, Pair, Spec};
+use crate::forward::spec::{Front, Kind, Page, Pair, Spec};
 use crate::i18n::{Locale, say};
 use crate::model::{PortRef, Target};
 use crate::observe::Cluster;
@@ -51,16 +51,14 @@ impl Fallback {
         let known = self.known.lock().ok().and_then(|known| known.get(&name).cloned());
         let (target, remote) = known.ok_or_else(|| format!("service {name} has no port"))?;
         let spec = Spec {
-            kind: Kind::Service,
-            namespace: request.namespace.clone(),
-            name: request.service.clone(),
             pairs: vec![Pair { listen: port, port: remote }],
             addresses: vec![request.listen_address],
-            mode: Mode::Auto,
             front: if request.front { Front::Standby } else { Front::Never },
             page: Page { path: target.path, marker: target.marker },
             connection: self.cluster.connection.clone(),
             cluster: self.cluster.uid.clone(),
+            locale: self.locale,
+            ..Spec::new(Kind::Service, &request.namespace, &request.service)
         };
         Ok((name, spec))
     }

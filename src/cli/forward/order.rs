@@ -24,6 +24,8 @@ use crate::statedir;
 pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, ExpectedError> {
     let pairs = args.pairs.iter().map(|p| p.parse()).collect::<Result<Vec<Pair>, _>>()?;
     let addresses = spec::addresses(&args.addresses)?;
+    let allow = spec::ranges(&args.allow)?;
+    let metrics = args.metrics.as_deref().map(spec::metrics).transpose()?;
     let word = args.target.as_deref().map(str::parse::<TargetWord>).transpose()?;
     if args.mode == Mode::Kernel {
         return Err(run::Error::NoKernelCarrier.into());
@@ -33,16 +35,19 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
     }
     let cluster = observe::connect(&globals.connection).await?;
     let mut spec = Spec {
-        kind: Kind::Service,
-        namespace: String::new(),
-        name: String::new(),
         pairs,
         addresses,
         mode: args.mode,
         front: if args.front { Front::Always } else { Front::Never },
-        page: Page::root(),
         connection: pinned(&globals.connection),
         cluster: cluster.uid.clone(),
+        limits: args.limits,
+        allow,
+        proxy_protocol: args.proxy_protocol,
+        wait_page: !args.no_wait_page,
+        locale: globals.locale,
+        metrics,
+        ..Spec::new(Kind::Service, "", "")
     };
     match word {
         Some(TargetWord { kind: kind @ (Kind::Deployment | Kind::Pod), namespace, name }) => {

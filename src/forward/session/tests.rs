@@ -17,10 +17,9 @@ use super::*;
 use crate::forward::carrier::Carriers;
 use crate::forward::endpoints::Endpoint;
 use crate::forward::listener::bind;
-use crate::forward::spec::{Front, Kind, Mode, Page, Pair, Spec};
+use crate::forward::spec::{Kind, Mode, Pair, Spec};
 use crate::forward::worker::Workers;
 use crate::model::PortRef;
-use crate::observe::client::Connection;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -43,16 +42,10 @@ impl Bench {
         change(&mut shared);
         let shared = Arc::new(shared);
         let spec = Spec {
-            kind: Kind::Service,
-            namespace: "ns".into(),
-            name: "svc".into(),
             pairs: vec![Pair { listen: 0, port: PortRef::Number(80) }],
             addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             mode: Mode::Direct,
-            front: Front::Never,
-            page: Page::root(),
-            connection: Connection::default(),
-            cluster: String::new(),
+            ..Spec::new(Kind::Service, "ns", "svc")
         };
         let listeners = bind(&spec, 2).unwrap();
         let address = listeners.bound[0][0];
@@ -401,16 +394,10 @@ async fn when_it_closes_an_idle_connection_ends_cleanly_and_a_busy_one_gets_its_
 async fn a_port_in_use_names_its_holder() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let spec = Spec {
-        kind: Kind::Service,
-        namespace: "ns".into(),
-        name: "svc".into(),
         pairs: vec![Pair { listen: taken.local_addr().unwrap().port(), port: PortRef::Number(80) }],
         addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         mode: Mode::Direct,
-        front: Front::Never,
-        page: Page::root(),
-        connection: Connection::default(),
-        cluster: String::new(),
+        ..Spec::new(Kind::Service, "ns", "svc")
     };
     let error = bind(&spec, 2).err().unwrap().to_string();
     assert!(error.contains("is in use"), "{error}");
