@@ -10,8 +10,9 @@ use crate::cli::args::Globals;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::facts::node::internal_ips;
+use crate::forward::front::Reason;
 use crate::forward::spec::{self, Front, Kind, Mode, Page, Pair, Spec, TargetWord};
-use crate::forward::{ForwardArgs, run, watch};
+use crate::forward::{ForwardArgs, watch};
 use crate::model::{PortRef, Target, Text};
 use crate::observe::client::{Cluster, innermost, pinned};
 use crate::observe::{self, Scope};
@@ -27,8 +28,8 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
     let allow = spec::ranges(&args.allow)?;
     let metrics = args.metrics.as_deref().map(spec::metrics).transpose()?;
     let word = args.target.as_deref().map(str::parse::<TargetWord>).transpose()?;
-    if args.mode == Mode::Kernel {
-        return Err(run::Error::NoKernelCarrier.into());
+    if args.mode == Mode::Kernel && !statedir::is_root() {
+        return Err(Reason::NotRoot.into());
     }
     if args.front && !statedir::is_root() {
         return Err(ExpectedError::not_root(Text::new("error.forward.front_needs_root")));
@@ -73,7 +74,7 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
             spec.page = Page { path: target.path, marker: target.marker };
         }
     }
-    if args.front && args.addresses.is_empty() {
+    if (args.front || args.mode == Mode::Kernel) && args.addresses.is_empty() {
         spec.addresses = vec![node_address(&cluster).await?];
     }
     Ok(spec)
