@@ -119,7 +119,7 @@ impl Forward {
         let mut listeners = Listeners::adopt(&spec, worker::width(), given)?;
         let (watch, feeds) = watch::open(&mut spec).await?;
         #[cfg(target_os = "linux")]
-        let front_ways = front::ways(&spec, &mut listeners)?;
+        let front_ways = front::ways(&spec, &feeds.node_addresses, &mut listeners)?;
         let tunnels = Arc::<TunnelStats>::default();
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());

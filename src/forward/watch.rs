@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,8 @@ pub struct Feeds {
     pub routes: watch::Receiver<Routes>,
     /// What the Service says about sessions and sources.
     pub policy: watch::Receiver<Policy>,
+    /// The addresses of the node this is, as the cluster knows them; none elsewhere.
+    pub node_addresses: Vec<IpAddr>,
     /// For tunnels; changes when the kubeconfig is read anew.
     pub client: watch::Receiver<Client>,
     /// None while the API server answers.
@@ -107,7 +110,7 @@ pub struct Watch {
     ports: Vec<Option<PortRef>>,
     index: Index,
     pods: Option<String>,
-    /// The name of this node; none where no node has an address of this forward.
+    /// The name of this node; none where this machine is none.
     node: Option<String>,
     to_endpoints: watch::Sender<Endpoints>,
     to_routes: watch::Sender<Routes>,
@@ -147,13 +150,14 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
     let (to_policy, policy) = watch::channel(Policy::default());
     let (to_client, client_feed) = watch::channel(tunnels);
     let (to_loss, loss) = watch::channel(None);
+    let (node, node_addresses) = own_node(&cluster.client).await;
     let mut watch = Watch {
         spec: spec.clone(),
         client,
         ports: Vec::new(),
         index: Index::default(),
         pods: None,
-        node: own_node(&cluster.client, spec).await,
+        node,
         to_endpoints,
         to_routes,
         to_policy,
@@ -162,7 +166,7 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
     };
     watch.first_look().await?;
     watch.publish();
-    Ok((watch, Feeds { endpoints, routes, policy, client: client_feed, loss }))
+    Ok((watch, Feeds { endpoints, routes, policy, node_addresses, client: client_feed, loss }))
 }
 
 /// One for the watches, and one for tunnels.
@@ -376,17 +380,23 @@ impl Watch {
     }
 }
 
-/// The node that has an address of this forward. Where nodes may not be listed, this machine's name is tried: kubelet
-/// calls its node so unless told otherwise.
-async fn own_node(client: &Client, spec: &Spec) -> Option<String> {
+/// The node this is: its name, and those of its addresses that this machine holds. Where nodes may not be listed, this
+/// machine's name is tried: kubelet calls its node so unless told otherwise.
+async fn own_node(client: &Client) -> (Option<String>, Vec<IpAddr>) {
     let nodes: Api<Node> = Api::all(client.clone());
     let all = kube::api::ListParams::default();
-    let Ok(Ok(nodes)) = timeout(IDENTITY_TIMEOUT, nodes.list(&all)).await else { return own_name() };
-    let is_ours = |node: &Node| {
+    let Ok(Ok(nodes)) = timeout(IDENTITY_TIMEOUT, nodes.list(&all)).await else { return (own_name(), Vec::new()) };
+    for node in nodes {
         let addresses = node.status.iter().flat_map(|s| s.addresses.iter().flatten());
-        addresses.filter_map(|a| a.address.parse().ok()).any(|ip| spec.addresses.contains(&ip))
-    };
-    nodes.iter().find(|n| is_ours(n)).map(ResourceExt::name_any)
+        // Only a machine's own address can be bound; nothing is sent.
+        let held =
+            addresses.filter_map(|a| a.address.parse().ok()).filter(|ip: &IpAddr| UdpSocket::bind((*ip, 0)).is_ok());
+        let held: Vec<IpAddr> = held.collect();
+        if !held.is_empty() {
+            return (Some(node.name_any()), held);
+        }
+    }
+    (None, Vec::new())
 }
 
 fn own_name() -> Option<String> {

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::facts::node::internal_ips;
 use crate::forward::front::Reason;
 use crate::forward::spec::{self, Front, Kind, Mode, Page, Pair, Spec, TargetWord};
-use crate::forward::{ForwardArgs, watch};
+use crate::forward::{ForwardArgs, ForwardVerb, watch};
 use crate::model::{PortRef, Target, Text};
 use crate::observe::client::{Cluster, innermost, pinned};
 use crate::observe::{self, Scope};
@@ -68,6 +68,12 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
             };
             if spec.pairs.is_empty() {
                 spec.pairs.push(own_port(&cluster, &target).await?);
+            }
+            // On the nodePort of a node it stands by: in front only while that port fails.
+            let on_node_port = spec.pairs.iter().any(|p| Some(p.listen) == target.node_port)
+                && !spec.addresses.iter().all(IpAddr::is_loopback);
+            if args.verb == ForwardVerb::Start && spec.front == Front::Never && on_node_port && statedir::is_root() {
+                spec.front = Front::Standby;
             }
             spec.namespace = target.namespace;
             spec.name = target.service;

@@ -58,7 +58,7 @@ pub async fn check(spec: &Spec) -> Result<(), Reason> {
     if !crate::statedir::is_root() {
         return Err(Reason::NotRoot);
     }
-    if !spec.addresses.iter().any(|ip| has_rules(*ip)) {
+    if spec.addresses.iter().all(IpAddr::is_loopback) {
         return Err(Reason::NoAddress);
     }
     if let Some(by) = bypass() {
@@ -80,23 +80,29 @@ fn bypass() -> Option<&'static str> {
     link("bpfin.cali").then_some("Calico (eBPF)")
 }
 
-/// Rules are for addresses that strangers dial.
-fn has_rules(ip: IpAddr) -> bool {
-    !ip.is_loopback() && !ip.is_unspecified()
-}
-
 /// A private socket for each public one that rules may lead from; none where no rules are wanted or possible.
+/// Rules are for addresses that strangers dial: not for loopback, and of "all addresses" for those that the cluster
+/// knows this node by.
 ///
 /// # Errors
 /// Of the bind.
-pub fn ways(spec: &Spec, listeners: &mut Listeners) -> Result<Vec<Way>, listener::Error> {
-    let mut ways = Vec::new();
+pub fn ways(spec: &Spec, node: &[IpAddr], listeners: &mut Listeners) -> Result<Vec<Way>, listener::Error> {
+    let mut ways: Vec<Way> = Vec::new();
     if (spec.front == spec::Front::Never && spec.mode != Mode::Kernel) || !crate::statedir::is_root() {
         return Ok(ways);
     }
     for (pair, bound) in listeners.bound.clone().into_iter().enumerate() {
-        for public in bound.into_iter().filter(|socket| has_rules(socket.ip())) {
-            ways.push(Way { public, private: listeners.private(pair, public.ip())?, pair });
+        for socket in bound {
+            let all = socket.ip().is_unspecified();
+            // A socket on :: takes both families.
+            let meant = node.iter().filter(|ip| ip.is_ipv4() || socket.is_ipv6());
+            let ips: Vec<IpAddr> = if all { meant.copied().collect() } else { vec![socket.ip()] };
+            for ip in ips.into_iter().filter(|ip| !ip.is_loopback()) {
+                let public = SocketAddr::new(ip, socket.port());
+                if ways.iter().all(|way| way.public != public) {
+                    ways.push(Way { public, private: listeners.private(pair, ip)?, pair });
+                }
+            }
         }
     }
     Ok(ways)

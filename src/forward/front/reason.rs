@@ -14,9 +14,9 @@ pub enum Reason {
     NotLinux,
     #[error("it needs the rights of root")]
     NotRoot,
-    #[error("it needs an address of this node to listen on, not localhost and not all addresses")]
+    #[error("it needs an address of this node to listen on, not localhost")]
     NoAddress,
-    #[error("rules were not asked for (--front, or forward start on a node)")]
+    #[error("rules were not asked for (--front or --mode kernel)")]
     NoRules,
     #[error("the program nft is missing")]
     NoNft,
