@@ -208,20 +208,25 @@ async fn lease(
     let mut ticks = interval(RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut slots: BTreeMap<(Family, usize), Slots> = BTreeMap::new();
-    let mut changed_at: Option<Instant> = None;
+    let (mut before, mut changed_at): (Option<Routes>, Option<Instant>) = (None, None);
     let mut last = (None, Leases::default());
     let mut failed = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             Ok(()) = position.changed() => {}
-            Ok(()) = routes.changed() => changed_at = Some(Instant::now()),
+            Ok(()) = routes.changed() => {}
             Ok(()) = trusted.changed() => {}
         }
         let now = *position.borrow_and_update();
         let (to, known) = (routes.borrow_and_update().clone(), trusted.borrow_and_update().clone());
+        if before.as_ref().is_some_and(|b| (&b.pairs, b.unsettled) != (&to.pairs, to.unsettled)) {
+            changed_at = Some(Instant::now());
+        }
+        before = Some(to.clone());
         let grace = if to.unsettled { LONGEST_CHANGE } else { AFTER_CHANGE };
-        let changing = changed_at.is_some_and(|at| at.elapsed() < grace);
+        // Where clients stay with their pods they stay with the slots as well: the listener would choose others.
+        let changing = !to.by_client && changed_at.is_some_and(|at| at.elapsed() < grace);
         let want = want(front, now, &to, &known, &mut slots, refused, changing, &prover);
         let leases = &want.0.leases;
         match front.tables.put(&want.0).await {
@@ -235,7 +240,8 @@ async fn lease(
                     tracing::info!(event = "kernel", carrying = !leases.kernel.is_empty(), reason = ?want.1);
                 }
                 installed.send_if_modified(|old| {
-                    let new = Installed { each: leases.each.clone(), filled: leases.filled.clone() };
+                    let made = front.tables.made();
+                    let new = Installed { each: leases.each.clone(), filled: leases.filled.clone(), made };
                     let changed = *old != new;
                     *old = new;
                     changed

@@ -36,6 +36,7 @@ pub struct Wanted {
 pub struct Tables {
     installed: Option<Wanted>,
     pairs: usize,
+    made: u64,
     /// Connections counted by tables that are no more, and by the present ones; by pair.
     counted_before: Vec<u64>,
     counted: Vec<u64>,
@@ -44,7 +45,7 @@ pub struct Tables {
 impl Tables {
     /// For so many pairs.
     pub fn new(pairs: usize) -> Self {
-        Self { installed: None, pairs, counted_before: vec![0; pairs], counted: vec![0; pairs] }
+        Self { installed: None, pairs, made: 0, counted_before: vec![0; pairs], counted: vec![0; pairs] }
     }
 
     /// Makes it so: the leases are renewed, what changed is changed, what is not there is made.
@@ -70,8 +71,14 @@ impl Tables {
             *all += std::mem::take(of_last);
         }
         nft(&whole(wanted)).await?;
+        self.made += 1;
         self.installed = Some(wanted.clone());
         Ok(())
+    }
+
+    /// How often the tables were made anew.
+    pub fn made(&self) -> u64 {
+        self.made
     }
 
     /// Connections led to endpoints so far, by pair.
@@ -118,15 +125,20 @@ fn whole(wanted: &Wanted) -> String {
 
 /// Whether there is no table of this name, or only one that an earlier forward left.
 async fn is_free(layout: &Layout) -> Result<(), Error> {
-    let (ip, _) = layout.family.words();
-    match run(&["list", "table", ip, &layout.table], "").await {
+    if is_theirs(layout.family, &layout.table).await? {
+        return Err(Error::Occupied(layout.table.clone()));
+    }
+    Ok(())
+}
+
+/// Whether a table of this name was written by somebody else.
+async fn is_theirs(family: Family, table: &str) -> Result<bool, Error> {
+    match run(&["list", "table", family.words().0, table], "").await {
         // The earliest version wrote no comment.
-        Ok(found) if !found.contains(COMMENT) && !found.contains("set shield") => {
-            Err(Error::Occupied(layout.table.clone()))
-        }
+        Ok(found) => Ok(!found.contains(COMMENT) && !found.contains("set shield")),
         Err(Error::NoNft) => Err(Error::NoNft),
         // nft says "No such file or directory" where there is none; anything worse shows when the table is written.
-        Ok(_) | Err(_) => Ok(()),
+        Err(_) => Ok(false),
     }
 }
 
@@ -140,17 +152,22 @@ fn removal(family: Family, table: &str) -> String {
     format!("add table {ip} {table}\ndelete table {ip} {table}\n")
 }
 
-/// Our tables in this network namespace, each name once.
+/// Our tables in this network namespace, each name once; not those that others gave such a name.
 ///
 /// # Errors
 /// Where nft is missing or refuses.
 pub async fn tables() -> Result<Vec<String>, Error> {
     let listed = run(&["list", "tables"], "").await?;
-    let names = listed.lines().filter_map(|line| line.strip_prefix("table ip ").or(line.strip_prefix("table ip6 ")));
-    let mut names: Vec<String> = names.filter(|name| name.starts_with(TABLE_PREFIX)).map(str::to_owned).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
+    let mut ours = std::collections::BTreeSet::new();
+    for family in Family::BOTH {
+        let names = listed.lines().filter_map(|line| line.strip_prefix(&format!("table {} ", family.words().0)));
+        for name in names.filter(|name| name.starts_with(TABLE_PREFIX)) {
+            if !is_theirs(family, name).await? {
+                ours.insert(name.to_owned());
+            }
+        }
+    }
+    Ok(ours.into_iter().collect())
 }
 
 /// Takes away the tables of one name.

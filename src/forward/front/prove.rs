@@ -37,6 +37,8 @@ pub struct Installed {
     pub each: Vec<SocketAddr>,
     /// Where the slots lead somewhere.
     pub filled: BTreeSet<(Family, usize)>,
+    /// How often the tables were made anew. What a probe met while somebody had flushed them says nothing of a path.
+    pub made: u64,
 }
 
 /// What strangers may be led to.
@@ -61,7 +63,7 @@ pub async fn prove(
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let began = Instant::now();
-    let (mut round, mut offset) = (0u32, 0);
+    let (mut round, mut offset, mut made) = (0u32, 0, 0);
     loop {
         let due = tokio::select! {
             _ = ticks.tick() => {
@@ -75,6 +77,9 @@ pub async fn prove(
             continue;
         }
         let there = installed.borrow_and_update().clone();
+        if std::mem::replace(&mut made, there.made) != there.made {
+            (endpoints, paths) = (Trust::default(), Trust::default());
+        }
         endpoints.retain(|e| there.each.contains(e));
         paths.retain(|p| there.filled.contains(p));
         let now = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
