@@ -28,8 +28,14 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
     let allow = spec::ranges(&args.allow)?;
     let metrics = args.metrics.as_deref().map(spec::metrics).transpose()?;
     let word = args.target.as_deref().map(str::parse::<TargetWord>).transpose()?;
-    if args.mode == Mode::Kernel && !statedir::is_root() {
-        return Err(Reason::NotRoot.into());
+    if args.mode == Mode::Kernel {
+        let useless = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified();
+        if !args.addresses.is_empty() && addresses.iter().all(useless) {
+            return Err(Reason::NoAddress.into());
+        }
+        if !statedir::is_root() {
+            return Err(Reason::NotRoot.into());
+        }
     }
     if args.front && !statedir::is_root() {
         return Err(ExpectedError::not_root(Text::new("error.forward.front_needs_root")));
