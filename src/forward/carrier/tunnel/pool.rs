@@ -496,7 +496,10 @@ impl Pod {
     fn least_loaded(&mut self) -> Option<Shared> {
         self.all.retain(|link| link.strong_count() > 0);
         let usable = self.all.iter().filter_map(Weak::upgrade).filter(|link| lock(link).is_usable());
-        usable.min_by_key(|link| lock(link).streams())
+        usable.min_by_key(|link| {
+            let held = lock(link);
+            (held.is_blocked(), held.streams())
+        })
     }
 }
 
