@@ -23,6 +23,12 @@ use crate::forward::stats::lock;
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Upgrades at a time.
 const AT_ONCE: usize = 4;
+/// So many tunnels beside the first are opened before anybody asks for them.
+const WARM: usize = 1;
+/// With so many tunnels into a pod one of them is likely to come free within [`SOON`], and an upgrade costs the cluster
+/// as much as four connections.
+const SEVERAL: usize = 4;
+const SOON: Duration = Duration::from_millis(4);
 /// A tunnel is not used more often than this, nor longer: what piles up on the other side goes with it.
 const MOST_USES: u32 = 8000;
 const MOST_AGE: Duration = Duration::from_secs(600);
@@ -209,7 +215,8 @@ impl Pool {
                 Idle::Ended => drop(pod.idle.remove(at)),
             }
         };
-        if pod.idle.is_empty() && pod.opening == 0 && self.alive.load(Relaxed) < self.limit && !self.is_backing_off() {
+        let scarce = pod.idle.is_empty() && pod.opening == 0 && pod.all.len() <= WARM;
+        if scarce && self.alive.load(Relaxed) < self.limit && !self.is_backing_off() {
             pod.opening += 1;
             tokio::spawn(self.clone().grow(name.to_owned(), key.clone(), true));
         }
@@ -221,6 +228,10 @@ impl Pool {
     /// Opens one more tunnel, for who waits or to have one ready.
     async fn grow(self: Arc<Self>, name: String, key: Arc<str>, warm: bool) {
         let opened = {
+            let several = |pod: &Pod| pod.all.iter().filter(|link| link.strong_count() > 0).count() >= SEVERAL;
+            if !warm && lock(&self.pods).get(&key).is_some_and(several) {
+                tokio::time::sleep(SOON).await;
+            }
             let _place = self.upgrades.acquire().await;
             let wanted = warm || {
                 let mut pods = lock(&self.pods);
