@@ -5,6 +5,7 @@ pub mod app;
 pub mod cluster;
 pub mod condition;
 pub mod faults;
+pub mod load;
 pub mod objects;
 pub mod page;
 pub mod plugin;
