@@ -10,3 +10,4 @@ pub mod objects;
 pub mod page;
 pub mod plugin;
 pub mod scenario;
+pub mod way;

@@ -9,6 +9,7 @@ mod image;
 mod new_check;
 mod provider;
 mod readme;
+mod recovery;
 mod run;
 mod suite;
 mod test;
@@ -44,6 +45,9 @@ enum Command {
         /// What it finds, in lower case with dashes
         slug: String,
     },
+    /// Measure what faults cost those who load the page (becomes `bench recovery`)
+    #[command(hide = true)]
+    Recovery(recovery::Args),
     /// Load a page with new connections at a steady rate (started by `demo`)
     #[command(hide = true)]
     Load(demo::load::Args),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
         Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
+        Command::Recovery(args) => recovery::run(&args),
         Command::Load(args) => demo::load::run(&args),
         Command::Member(args) => provider::native::member::run(&args),
         Command::Imds(args) => provider::native::imds::run(&args),

@@ -2,6 +2,8 @@
 
 pub mod daemon;
 pub mod kube_proxy;
+pub mod ours;
+pub mod recovery;
 pub mod route;
 pub mod rules;
 pub mod security_group;
