@@ -100,6 +100,11 @@ fn healthy(_: &Cluster) -> Result<Option<Fault>> {
     Ok(None)
 }
 
+/// Without kube-proxy's rules nothing but ours carries the page: they cannot step in for a moment unseen.
+fn only_ours(cluster: &Cluster) -> Result<Option<Fault>> {
+    Ok(Some(rules::flushed_on(dialled(cluster)?)))
+}
+
 fn dialled(cluster: &Cluster) -> Result<&str> {
     Ok(&cluster.control_plane()?.place.name)
 }
@@ -189,9 +194,9 @@ pub const TRIALS: [Trial; 12] = [
     },
     Trial {
         name: "restarted",
-        words: "our process restarted (`forward restart`)",
+        words: "our process restarted (`forward restart`), the NodePort broken",
         layout: Layout::Spread(3),
-        before: healthy,
+        before: only_ours,
         fault: |_, open| Ok(ours::restarted(open)),
         hold: SHORT,
         target: |_| NOTHING,
@@ -199,9 +204,9 @@ pub const TRIALS: [Trial; 12] = [
     },
     Trial {
         name: "upgraded",
-        words: "our process upgraded (another copy, `forward restart`)",
+        words: "our process upgraded (another copy of it, `forward restart`), the NodePort broken",
         layout: Layout::Spread(3),
-        before: healthy,
+        before: only_ours,
         fault: |_, open| Ok(ours::upgraded(open)),
         hold: SHORT,
         target: |_| NOTHING,
@@ -248,6 +253,7 @@ impl Trial {
     pub fn play(&self, scene: &Scene<'_>, way: Way) -> Result<Count> {
         let cluster = scene.cluster;
         self.layout.apply(cluster).context("the pods' places")?;
+        forget_connections(cluster)?;
         let before = (self.before)(cluster)?;
         let counted = match &before {
             Some(fault) => (fault.inject)(cluster).and_then(|()| self.on(scene, way)),
@@ -277,6 +283,14 @@ impl Trial {
         Arc::into_inner(open).context("somebody holds the way open")?.end()?;
         Ok(count)
     }
+}
+
+/// The kernel keeps where a former trial's connections were led to, also for a new one from the same port.
+fn forget_connections(cluster: &Cluster) -> Result<()> {
+    let nodes = cluster.nodes.iter().map(|node| &node.place);
+    nodes.chain([&cluster.gateway, &cluster.client]).try_for_each(|place| {
+        place.shell("conntrack -F 2>/dev/null").map(drop).with_context(|| format!("connections of {}", place.name))
+    })
 }
 
 /// Where the trials are played.
