@@ -5,7 +5,7 @@
 //! JSON. [`Client`] is the handle of that process.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -183,9 +183,12 @@ fn request(order: &Order) -> Result<Duration> {
     loop {
         stream.set_read_timeout(Some(left()?))?;
         let place = if answer.is_empty() { "before the first byte" } else { "in mid-answer" };
-        match stream.read(&mut piece).context(place)? {
-            0 => break,
-            n => answer.extend_from_slice(&piece[..n]),
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(n) => answer.extend_from_slice(&piece[..n]),
+            // A read that times out says WouldBlock on Linux.
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => bail!("not done in time"),
+            Err(e) => return Err(e).context(place),
         }
     }
     let text = String::from_utf8_lossy(&answer);

@@ -124,7 +124,7 @@ fn play(args: &Args, name: &str, binary: &std::path::Path) -> Result<(String, Re
     let cluster = Cluster::load(descriptor.to_str().context("a path that is not UTF-8")?)?;
     let operator = Plugin::operator(&cluster, binary)?;
     let program = put(&cluster.client, &std::env::current_exe()?, "xtask")?;
-    let scene = Scene { cluster: &cluster, operator: &operator, program: &program };
+    let scene = Scene { cluster: &cluster, operator: &operator, program: &program, rate: RATE };
     let mut results = Results::new();
     for (at, trial) in TRIALS.iter().enumerate() {
         if !args.faults.is_empty() && !args.faults.iter().any(|asked| asked.name == trial.name) {

@@ -17,7 +17,7 @@ use crate::load::{Client, Count, Order};
 use crate::plugin::Plugin;
 use crate::way::{Open, Way};
 
-/// New connections a second.
+/// New connections a second in the bench.
 pub const RATE: u32 = 200;
 /// What one request may take: longer than every wait that is to be survived, so that a late answer is told from none.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -299,13 +299,15 @@ pub struct Scene<'s> {
     pub operator: &'s Plugin,
     /// The program with the hidden command `load`, as the client sees it.
     pub program: &'s Path,
+    /// New connections a second.
+    pub rate: u32,
 }
 
 impl Scene<'_> {
     /// The load on an open way.
-    fn order(&self, open: &Open) -> Order {
+    pub fn order(&self, open: &Open) -> Order {
         Order {
-            rate: RATE,
+            rate: self.rate,
             address: open.address,
             // A small answer that needs no other service.
             path: "/health".to_owned(),
