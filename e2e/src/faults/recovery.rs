@@ -102,7 +102,7 @@ fn healthy(_: &Cluster) -> Result<Option<Fault>> {
 
 /// Without kube-proxy's rules nothing but ours carries the page: they cannot step in for a moment unseen.
 fn only_ours(cluster: &Cluster) -> Result<Option<Fault>> {
-    Ok(Some(rules::flushed_on(dialled(cluster)?)))
+    Ok(Some(rules::flushed_for_good_on(dialled(cluster)?)))
 }
 
 fn dialled(cluster: &Cluster) -> Result<&str> {

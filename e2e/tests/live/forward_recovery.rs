@@ -70,7 +70,7 @@ fn f05_no_rule_of_ours_outlives_us() {
     scenario("f05_no_rule_of_ours_outlives_us", |stage| {
         Layout::Single.apply(&stage.cluster)?;
         stage.page(PAGE)?;
-        stage.inject(rules::flushed_on(&stage.cluster.control_plane()?.place.name))?;
+        stage.inject(rules::flushed_for_good_on(&stage.cluster.control_plane()?.place.name))?;
         stage.no_page(&[Seen::Refused])?;
 
         let open = begin(stage)?;

@@ -26,7 +26,7 @@ fn f11_forward_drop_makes_another_carrier_take_over() {
         carried_by(&open, "kernel")?;
         stage.inject(firewall::forward_drops(node))?;
         // The NodePort may survive it: without it nothing but ours carries the page.
-        stage.inject(rules::flushed_on(&node.place.name))?;
+        stage.inject(rules::flushed_for_good_on(&node.place.name))?;
         until("another carrier", TAKE_OVER, || {
             stage.page(Duration::from_millis(1))?;
             ensure!(open.status()?["carrier"] != "kernel", "{:#}", open.status()?);
@@ -95,7 +95,7 @@ fn f14_two_forwards_do_not_touch_each_other() {
         let worker = &cluster.worker(0)?.place.name;
         Bookinfo::page().on(worker).apply(cluster)?;
         app::apply_grafana(cluster, false)?;
-        stage.inject(rules::flushed_on(&cluster.control_plane()?.place.name))?;
+        stage.inject(rules::flushed_for_good_on(&cluster.control_plane()?.place.name))?;
         let forward = |verb: &str, namespace: &str, name: &str| {
             let target = format!("svc/{name}");
             let front: &[&str] = if verb == "start" { &["--front"] } else { &[] };
