@@ -209,9 +209,9 @@ fn body_of(answer: &[u8]) -> Result<Option<String>> {
     let mut lines = head.lines();
     let status = lines.next().unwrap_or_default();
     ensure!(status.contains(" 200 "), "{status}");
-    let fields = lines.filter_map(|line| line.split_once(':'));
-    let length = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.trim());
-    let length: usize = length.last().context("an answer without a length")?.parse()?;
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length: usize = length.context("an answer without a length")?.1.trim().parse()?;
     Ok((body.len() >= length).then(|| body.to_owned()))
 }
 

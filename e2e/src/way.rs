@@ -102,9 +102,10 @@ impl Open {
     pub fn start(&self) -> Result<()> {
         let words: Vec<&str> = self.start.iter().map(String::as_str).collect();
         self.operator.must(&words, 0)?;
-        until("the rules stand", OPEN, || {
+        until("it carries", OPEN, || {
             let status = self.status()?;
             ensure!(self.way == Way::Standby || status["position"] == "front", "{status:#}");
+            ensure!(self.way != Way::Kernel || status["kernel"]["carrying"] == true, "{status:#}");
             Ok(())
         })
     }

@@ -10,7 +10,6 @@ mod image;
 mod new_check;
 mod provider;
 mod readme;
-mod recovery;
 mod run;
 mod suite;
 mod test;
@@ -48,10 +47,7 @@ enum Command {
         /// What it finds, in lower case with dashes
         slug: String,
     },
-    /// Measure what faults cost those who load the page (becomes `bench recovery`)
-    #[command(hide = true)]
-    Recovery(recovery::Args),
-    /// Load a page with new connections at a steady rate (started by `demo`)
+    /// Load a page with new connections at a steady rate (started by `demo`, `bench recovery` and the live suite)
     #[command(hide = true)]
     Load(demo::load::Args),
     /// The first process of a cluster member's namespaces (started by `cluster up`)
@@ -71,7 +67,6 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
         Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
-        Command::Recovery(args) => recovery::run(&args),
         Command::Load(args) => demo::load::run(&args),
         Command::Member(args) => provider::native::member::run(&args),
         Command::Imds(args) => provider::native::imds::run(&args),

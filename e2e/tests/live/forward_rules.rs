@@ -23,17 +23,17 @@ fn f11_forward_drop_makes_another_carrier_take_over() {
         let node = stage.cluster.control_plane()?;
         Bookinfo::page().apply(&stage.cluster)?;
         let open = Open::begin(&stage.cluster, &stage.operator, Way::Kernel)?;
-        carried_by(&open, "kernel")?;
         stage.inject(firewall::forward_drops(node))?;
         // The NodePort may survive it: without it nothing but ours carries the page.
         stage.inject(rules::flushed_for_good_on(&node.place.name))?;
         until("another carrier", TAKE_OVER, || {
             stage.page(Duration::from_millis(1))?;
-            ensure!(open.status()?["carrier"] != "kernel", "{:#}", open.status()?);
+            let status = open.status()?;
+            ensure!(status["kernel"]["carrying"] == false, "{status:#}");
             Ok(())
         })?;
         stage.heal()?;
-        carried_by(&open, "kernel").context("after the firewall was opened again")?;
+        by_kernel(&open).context("after the firewall was opened again")?;
         stage.page(PAGE)?;
         open.end()
     });
@@ -73,7 +73,6 @@ fn f13_the_client_address_is_kept_where_the_service_keeps_it() {
         cluster.merge(GRAFANA_NAMESPACE, "service/grafana", &local)?;
 
         let open = Open::begin(cluster, &stage.operator, Way::Kernel)?;
-        carried_by(&open, "kernel")?;
         ensure!(
             seen_by_pod(stage, &stage.grafana_url(), app::GRAFANA_PORT)? == client(stage)?,
             "what kube-proxy leads to Grafana is masqueraded beside us"
@@ -82,7 +81,6 @@ fn f13_the_client_address_is_kept_where_the_service_keeps_it() {
 
         stage.inject(service::local_only())?;
         let open = Open::begin(cluster, &stage.operator, Way::Kernel)?;
-        carried_by(&open, "kernel")?;
         ensure!(seen_by_pod(stage, &stage.url(), PORT)? == client(stage)?, "the client's address is lost");
         open.end()
     });
@@ -122,10 +120,10 @@ fn f14_two_forwards_do_not_touch_each_other() {
     });
 }
 
-fn carried_by(open: &Open, carrier: &str) -> Result<()> {
-    until(&format!("the carrier is {carrier}"), TAKE_OVER, || {
+fn by_kernel(open: &Open) -> Result<()> {
+    until("the kernel carries", TAKE_OVER, || {
         let status = open.status()?;
-        ensure!(status["carrier"] == carrier, "{status:#}");
+        ensure!(status["kernel"]["carrying"] == true, "{status:#}");
         Ok(())
     })
 }

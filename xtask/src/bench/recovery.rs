@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use e2e::cluster::Cluster;
 use e2e::faults::recovery::{PATIENCE, RATE, Scene, TRIALS, Trial};
 use e2e::load::Count;
@@ -14,15 +14,14 @@ use e2e::plugin::{Plugin, put};
 use e2e::way::Way;
 use serde_json::{Value, json};
 
-use crate::cluster;
+use super::forward::release;
+use super::{machine, record};
+use crate::provider::native;
 use crate::provider::native::plan::{Places, ProxyMode};
-use crate::provider::native::{self};
-use crate::{e2e as live, readme, run, suite};
+use crate::{cluster, e2e as live, readme, run};
 
 /// Name of its own cluster.
 const NAME: &str = "recovery";
-/// Where the table is recorded.
-const DOCUMENT: &str = "docs/performance.md";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,7 +43,7 @@ pub struct Args {
     /// Also write the result as JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Write the table into docs/performance.md
+    /// Write the table into docs/performance.md, with the values beside it
     #[arg(long)]
     record: bool,
 }
@@ -87,7 +86,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.record {
-        record(&markdown)?;
+        record::section("recovery", &markdown)?;
+        record::beside("recovery.json", &format!("{:#}", as_json(&about, &results)))?;
     }
     let missed = missed(&results);
     for line in &missed {
@@ -96,30 +96,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds the product as it is shipped, and says where it lies.
-fn release() -> Result<PathBuf> {
-    let built = suite::cargo(&["build", "--locked", "--release", "--bin", "kubectl-bookaccess"], &[])?;
-    ensure!(built.good(), "kubectl-bookaccess cannot be built");
-    let debug = std::env::current_exe().context("where this program lies")?;
-    let target = debug.parent().and_then(|folder| folder.parent()).context("not in a target folder")?;
-    let binary = target.join("release/kubectl-bookaccess");
-    ensure!(binary.is_file(), "{} is not where it was built", binary.display());
-    Ok(binary)
-}
-
 /// What the table's reader must know of the cluster and the machine.
-fn about(cluster: &Cluster) -> String {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "Kubernetes {}, kube-proxy in {} mode, kernel {}, {cores} cores",
-        cluster.kubernetes_version,
-        cluster.proxy_mode,
-        kernel.trim()
-    )
+fn about(cluster: &Cluster, binary: &Path) -> Result<String> {
+    let machine = machine::describe(binary)?;
+    let told = ["CPU", "memory", "kernel", "system", "nft", "kubectl bookaccess", "commit"];
+    let told = told.iter().filter_map(|name| Some(format!("{name}: {}", machine.get(*name)?)));
+    let (version, mode) = (&cluster.kubernetes_version, &cluster.proxy_mode);
+    Ok(format!("Kubernetes: {version}; kube-proxy: {mode}; {}", told.collect::<Vec<_>>().join("; ")))
 }
 
-fn play(args: &Args, name: &str, binary: &std::path::Path) -> Result<(String, Results)> {
+fn play(args: &Args, name: &str, binary: &Path) -> Result<(String, Results)> {
     let descriptor = Places::new(name).descriptor();
     let cluster = Cluster::load(descriptor.to_str().context("a path that is not UTF-8")?)?;
     let operator = Plugin::operator(&cluster, binary)?;
@@ -148,7 +134,7 @@ fn play(args: &Args, name: &str, binary: &std::path::Path) -> Result<(String, Re
             results.insert((at, way), counted);
         }
     }
-    Ok((about(&cluster), results))
+    Ok((about(&cluster, binary)?, results))
 }
 
 /// Every target of ours that was missed, in words.
@@ -227,23 +213,6 @@ fn as_json(about: &str, results: &Results) -> Value {
     json!({ "about": about, "rate": RATE, "patienceMs": PATIENCE.as_millis() as u64, "cells": cells.collect::<Vec<_>>() })
 }
 
-/// Puts the table between its marks.
-fn record(markdown: &str) -> Result<()> {
-    let path = readme::top().join(DOCUMENT);
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {DOCUMENT}"))?;
-    let text = recorded(&text, markdown).with_context(|| DOCUMENT.to_owned())?;
-    std::fs::write(&path, text).with_context(|| format!("cannot write {DOCUMENT}"))
-}
-
-const MARKS: [&str; 2] =
-    ["<!-- recovery: recorded by `cargo xtask bench recovery --record` -->\n", "<!-- /recovery -->"];
-
-fn recorded(text: &str, markdown: &str) -> Result<String> {
-    let (before, rest) = text.split_once(MARKS[0]).with_context(|| format!("no mark {}", MARKS[0]))?;
-    let (_, after) = rest.split_once(MARKS[1]).with_context(|| format!("no mark {}", MARKS[1]))?;
-    Ok(format!("{before}{}{markdown}{}{after}", MARKS[0], MARKS[1]))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -286,12 +255,5 @@ mod tests {
             (&cell("wedged", "direct")["error"], &cell("wedged", "direct")["count"]),
             (&json!("no"), &Value::Null)
         );
-    }
-
-    #[test]
-    fn a_record_takes_the_place_of_the_former() {
-        let text = format!("a\n{}old\n{}\nb\n", MARKS[0], MARKS[1]);
-        assert_eq!(recorded(&text, "new\n").unwrap(), text.replace("old", "new"));
-        assert!(recorded("nothing", "new").is_err());
     }
 }
