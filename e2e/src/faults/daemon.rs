@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use crate::app::NAMESPACE;
 use crate::cluster::{Cluster, Node, Place};
@@ -32,8 +33,30 @@ pub fn api_server_restarts(node: &Node) -> Fault {
             std::thread::sleep(AWAY);
             back(cluster, &place)
         },
-        move |cluster| back(cluster, &healed),
+        move |cluster| {
+            back(cluster, &healed)?;
+            controllers_act(cluster)
+        },
     )
+}
+
+/// Waits until the controllers have found the API server again: they wait longer after each failure.
+fn controllers_act(cluster: &Cluster) -> Result<()> {
+    let labels = json!({"app": "controllers-act"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "controllers-act", "namespace": "default"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "none", "image": "none"}]}}},
+    });
+    cluster.apply(&deployment.to_string())?;
+    let name = ["-n", "default", "deployment", "controllers-act"];
+    let observed = until("the controllers act", Duration::from_secs(120), || {
+        let status = cluster.get(&name)?["status"].clone();
+        ensure!(status["observedGeneration"].is_u64(), "{status}");
+        Ok(())
+    });
+    cluster.kubectl(&[&["delete"], &name[..]].concat())?;
+    observed
 }
 
 /// A node's kubelet is gone. In effect when the node's pods no longer count as ready, though they go on answering.
