@@ -51,7 +51,7 @@ fn f01_kernel_survives_what_happens_to_pods_and_to_itself() {
 
 #[test]
 fn f02_direct_survives_what_happens_to_pods_and_to_itself() {
-    scenario("f02_direct", |stage| survives(stage, Way::Direct, &["rollout", "pod-killed", "restarted", "wedged"]));
+    scenario("f02_direct", |stage| survives(stage, Way::Direct, &["rollout", "pod-killed", "restarted"]));
 }
 
 #[test]

@@ -73,6 +73,9 @@ fn f13_the_client_address_is_kept_where_the_service_keeps_it() {
         cluster.merge(GRAFANA_NAMESPACE, "service/grafana", &local)?;
 
         let open = Open::begin(cluster, &stage.operator, Way::Kernel)?;
+        // Without Local it is not kept, so that the answer finds its way back from another node.
+        let seen = seen_by_pod(stage, &stage.url(), PORT)?;
+        ensure!(seen != client(stage)?, "not masqueraded: {seen}");
         ensure!(
             seen_by_pod(stage, &stage.grafana_url(), app::GRAFANA_PORT)? == client(stage)?,
             "what kube-proxy leads to Grafana is masqueraded beside us"
