@@ -101,7 +101,7 @@ fn finish(args: &Args, report: &Report) -> Result<ExitCode> {
         std::fs::write(path, &drawing).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if args.record {
-        record::section("forward", &text)?;
+        record::section("forward", &format!("![the same figures as bars](performance/forward.svg)\n\n{text}"))?;
         record::beside("forward.json", &json)?;
         record::beside("forward.svg", &drawing)?;
     }
