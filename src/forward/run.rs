@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::balancer::Way;
 use super::carrier::Carriers;
 use super::carrier::tunnel::{MOST_TUNNELS, Tunnel, TunnelStats};
+use super::doors::Terms;
 use super::front::{self, KernelReport, Reason};
 use super::listener::{self, Listeners, Socket};
 use super::report::{Failure, Phase, Report};
@@ -126,9 +127,7 @@ impl Forward {
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
         let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
-        let mut shared = Shared::new(feeds.endpoints.clone(), ways);
-        shared.patience = Duration::from_secs(spec.limits.patience_seconds);
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways, Terms::of(&spec)));
         let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
         let sockets = listeners.copies().map_err(Error::Threads)?;
         let workers = Workers::start(&shared, carriers, listeners).map_err(Error::Threads)?;
@@ -179,7 +178,9 @@ impl Forward {
         #[cfg(target_os = "linux")]
         let mut front = front::Front::new(&inside.id, self.ways);
         let mut watch = std::pin::pin!(self.watch.run());
-        let mut upkeep = std::pin::pin!(forget_gone_pods(&inside));
+        let mut upkeep = std::pin::pin!(async {
+            tokio::join!(forget_gone_pods(&inside), follow_policy(&inside));
+        });
         let mut over = {
             #[cfg(target_os = "linux")]
             let rules = keep_front(&mut front, &inside);
@@ -260,6 +261,18 @@ async fn look_around(inside: &Inside) {
     std::future::pending().await
 }
 
+/// Follows what the Service says of its clients' sessions. Never ends by itself.
+async fn follow_policy(inside: &Inside) {
+    let mut policy = inside.feeds.policy.clone();
+    loop {
+        let seconds = policy.borrow_and_update().affinity_seconds.unwrap_or(0);
+        inside.shared.affinity_seconds.store(seconds, Relaxed);
+        if policy.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Keeps the balancer's books as short as the list of pods. Never ends by itself.
 async fn forget_gone_pods(inside: &Inside) {
     let mut endpoints = inside.feeds.endpoints.clone();
@@ -315,6 +328,11 @@ impl View {
     /// A successor serves on the same sockets and under the same rules: accepts no more and leaves the rules alone.
     pub fn give_way(&self) {
         self.0.succeeded.cancel();
+    }
+
+    /// Takes over limits, guests and wait page of another version of the order. Who is connected stays connected.
+    pub fn obey(&self, spec: &Spec) {
+        self.0.shared.doors.change(Terms::of(spec));
     }
 
     /// Waits until every data thread gave a sign of life. One that hangs never does.
