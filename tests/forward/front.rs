@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use super::api::Api;
 use super::{LIMIT, Place, page_at};
 
-const NODE: &str = "10.9.0.1";
-const PORT: u16 = 30080;
-const PAGE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<title>Simple Bookstore App</title>";
+pub const NODE: &str = "10.9.0.1";
+pub const PORT: u16 = 30080;
+pub const PAGE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<title>Simple Bookstore App</title>";
 
 /// Runs `test` (by its full name) in a namespace of its own. True inside.
-fn inside(test: &str) -> bool {
+pub fn inside(test: &str) -> bool {
     if std::env::var_os("BOOKACCESS_TEST_INSIDE").is_some() {
         return true;
     }
@@ -60,7 +60,7 @@ fn node_port_leads_to(backend: &str) {
 }
 
 /// A node with an address, its API server and a page. The forward keeps its rules at `front`.
-fn node(front: &str) -> (Place, SocketAddr) {
+pub fn node(front: &str) -> (Place, SocketAddr) {
     run("ip link set lo up");
     run("ip link add d0 type veth peer name d1");
     run(&format!("ip addr add {NODE}/24 dev d0"));
@@ -91,7 +91,7 @@ fn until(what: &str, reached: impl Fn() -> bool) {
     }
 }
 
-fn ruleset() -> String {
+pub fn ruleset() -> String {
     String::from_utf8(Command::new("nft").args(["list", "ruleset"]).output().unwrap().stdout).unwrap()
 }
 
