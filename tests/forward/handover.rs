@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use e2e::apiserver::Api;
 use serde_json::{Value, json};
 
-use super::{LIMIT, Place, api, ask, front, page};
+use super::{LIMIT, Place, ask, front, net, page};
 
 /// Asks without a pause until it is told to stop; every answer must be the page.
 struct Browser {
@@ -123,7 +124,7 @@ fn a_restart_refuses_nobody() {
 
 #[test]
 fn the_rules_act_all_through_a_restart() {
-    if !front::inside("handover::the_rules_act_all_through_a_restart") {
+    if !net::inside("handover::the_rules_act_all_through_a_restart") {
         return;
     }
     // The NodePort's own rule leads nowhere: every answer came by ours.
@@ -141,12 +142,12 @@ fn the_rules_act_all_through_a_restart() {
     }
     browser.close();
     place.ok("forward stop");
-    assert!(!front::ruleset().contains("bookaccess"), "{}", front::ruleset());
+    assert!(!net::ruleset().contains("bookaccess"), "{}", net::ruleset());
 }
 
 #[test]
 fn an_open_connection_outlives_the_restart_and_ends_with_the_forward() {
-    let place = Place::of(api::Api::start(echo()));
+    let place = Place::of(Api::start(echo()));
     let at = place.start("");
     let mut stream = TcpStream::connect(at).unwrap();
     exchange(&mut stream, "before");
@@ -211,7 +212,7 @@ fn a_successor_that_fails_or_dies_leaves_the_former_one_serving() {
 
 #[test]
 fn a_hangup_has_the_orders_read_again_and_drops_nobody() {
-    let place = Place::of(api::Api::start(echo()));
+    let place = Place::of(Api::start(echo()));
     let at = place.start("");
     let mut stream = TcpStream::connect(at).unwrap();
     exchange(&mut stream, "before");

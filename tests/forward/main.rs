@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
-mod api;
 #[cfg(target_os = "linux")]
 mod front;
 #[cfg(target_os = "linux")]
 mod handover;
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
+mod net;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +19,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use api::Api;
+use e2e::apiserver::Api;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -34,14 +37,8 @@ impl Place {
 
     fn of(api: Api) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = serde_json::json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": api.url()}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "bookinfo"}}],
-            "users": [{"name": "test", "user": {}}],
-        });
         std::fs::create_dir(home.path().join(".kube")).unwrap();
-        std::fs::write(home.path().join(".kube/config"), config.to_string()).unwrap();
+        std::fs::write(home.path().join(".kube/config"), api.kubeconfig()).unwrap();
         Self { home, api }
     }
 
@@ -292,7 +289,7 @@ fn bad_orders_are_refused_with_what_would_be_right() {
         ("forward start svc/productpagee :http", 2, "productpage"),
         ("forward start svc/productpage 70000:http", 2, "30080:http"),
         ("forward start svc/productpage :http --address nowhere", 2, "nowhere"),
-        ("forward start svc/productpage :http --mode kernel", 2, "direct"),
+        ("forward start svc/productpage :http --mode kernel --address 127.0.0.1", 2, "auto"),
         ("forward start pod/nope :80", 2, "pod/nope"),
         ("forward logs nope", 2, "nope"),
     ] {
