@@ -126,7 +126,9 @@ impl Forward {
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
         let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
-        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways));
+        let mut shared = Shared::new(feeds.endpoints.clone(), ways);
+        shared.patience = Duration::from_secs(spec.limits.patience_seconds);
+        let shared = Arc::new(shared);
         let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
         let sockets = listeners.copies().map_err(Error::Threads)?;
         let workers = Workers::start(&shared, carriers, listeners).map_err(Error::Threads)?;
