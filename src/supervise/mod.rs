@@ -37,6 +37,24 @@ pub struct Started {
     pub already: bool,
 }
 
+/// The status of every forward: as its living process tells it now, else as it last wrote it.
+///
+/// # Errors
+/// Where the own folder cannot be read.
+pub async fn now() -> Result<Vec<Status>, registry::Error> {
+    let mut all = list()?;
+    #[cfg(unix)]
+    for status in &mut all {
+        if status.report.phase.is_live()
+            && let Ok(files) = Files::own(&status.report.id)
+            && let Some(told) = control::status(&files).await
+        {
+            *status = told;
+        }
+    }
+    Ok(all)
+}
+
 /// Why a background forward cannot be started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
