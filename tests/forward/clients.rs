@@ -29,6 +29,8 @@ pub enum Client {
     Pages(usize),
     /// One request over HTTP, and no more.
     Page,
+    /// Asks, reads this much and ends, as who knows the length of the answer.
+    Read(usize),
     /// Asks, reads this much and resets the connection.
     Leave(usize),
     /// Sends without end into an application that does not read, until nothing goes any more; holds the connection.
@@ -118,7 +120,7 @@ impl Client {
         let mut bytes = Vec::new();
         let Ok(mut stream) = connect(at) else { return (Seen { bytes, end: End::Refused }, None) };
         let sent = match self {
-            Client::Ask | Client::AskAndEnd | Client::Leave(_) => stream.write_all(request()),
+            Client::Ask | Client::AskAndEnd | Client::Read(_) | Client::Leave(_) => stream.write_all(request()),
             Client::Page => stream.write_all(get()),
             _ => Ok(()),
         };
@@ -164,6 +166,7 @@ impl Client {
                 broke.unwrap_or(End::Own)
             }
             Client::Page => read(&stream, &mut bytes, page().len()).unwrap_or(End::Own),
+            Client::Read(length) => read(&stream, &mut bytes, length).unwrap_or(End::Own),
             Client::Leave(length) => {
                 let broke = read(&stream, &mut bytes, length);
                 #[cfg(unix)]

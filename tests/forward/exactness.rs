@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::apiserver::apps::{self, ANSWER, App, Order, pattern};
 use e2e::apiserver::{Api, Break};
@@ -27,11 +27,11 @@ struct Talk {
     sip: usize,
 }
 
-fn talk() -> impl Strategy<Value = Talk> {
+fn talk(early: impl Strategy<Value = bool>) -> impl Strategy<Value = Talk> {
     let chunk = prop_oneof![1usize..20, 1usize..5_000, 30_000usize..140_000];
     let down = prop_oneof![Just(0u32), 1u32..100, 1u32..400_000];
     let sip = prop_oneof![1usize..50, 100usize..70_000];
-    (prop::collection::vec(chunk, 0..8), down, any::<bool>(), any::<bool>(), sip).prop_map(
+    (prop::collection::vec(chunk, 0..8), down, any::<bool>(), early, sip).prop_map(
         |(chunks, down, app_ends_first, ends_early, sip)| Talk { chunks, down, app_ends_first, ends_early, sip },
     )
 }
@@ -83,14 +83,14 @@ fn sip(mut stream: &TcpStream, size: usize, length: Option<usize>) -> Result<Vec
     }
 }
 
-/// Batches of conversations at the same time.
-fn exact(way: Way) {
+/// Batches of conversations at the same time; the clients end their side early or not.
+fn exact(way: Way, early: impl Strategy<Value = bool>) {
     let ports = [("app", apps::start(App::Ordered).port())];
     let api = Api::with_ports(&ports);
     let running = Running::start(way, &api, &ports, "").unwrap();
     let at = running.at["app"];
     let config = Config { cases: 12, failure_persistence: None, max_shrink_iters: 20, ..Config::default() };
-    let batches = prop::collection::vec(talk(), 1..10);
+    let batches = prop::collection::vec(talk(early), 1..10);
     let result = TestRunner::new(config).run(&batches, |talks| {
         let results: Vec<(Talk, Result<(), String>)> = std::thread::scope(|threads| {
             let running: Vec<_> = talks.iter().map(|talk| (talk, threads.spawn(|| hold(at, talk)))).collect();
@@ -107,30 +107,42 @@ fn exact(way: Way) {
 
 #[test]
 fn what_goes_in_comes_out_directly() {
-    exact(Way::Direct);
+    exact(Way::Direct, any::<bool>());
 }
 
 #[test]
 fn what_goes_in_comes_out_of_a_tunnel() {
-    exact(Way::Spdy);
+    exact(Way::Spdy, Just(false));
 }
 
 #[test]
 fn what_goes_in_comes_out_of_a_tunnel_in_a_websocket() {
-    exact(Way::Tunnelled);
+    exact(Way::Tunnelled, Just(false));
+}
+
+/// Connections one after the other, each ended by a client that has the whole answer.
+fn few_upgrades(connections: u64, app: App, client: Client, answer: &[u8]) {
+    let ports = [("app", apps::start(app).port())];
+    let api = Api::with_ports(&ports);
+    let running = Running::start(Way::Spdy, &api, &ports, "").unwrap();
+    let began = Instant::now();
+    for number in 0..connections {
+        let (seen, _) = client.run(running.at["app"]);
+        assert!(seen.bytes == answer && seen.end == End::Own, "connection {number}: {seen}");
+    }
+    let counted = api.counted();
+    eprintln!("{connections} connections in {:.1?}: {counted:?}", began.elapsed());
+    assert!(counted.streams >= connections && counted.upgrades() <= 10, "{counted:?}");
 }
 
 #[test]
 fn ten_thousand_connections_need_at_most_ten_upgrades() {
-    let ports = [("app", apps::start(App::AnswersAfter(Duration::ZERO)).port())];
-    let api = Api::with_ports(&ports);
-    let running = Running::start(Way::Spdy, &api, &ports, "").unwrap();
-    for number in 0..10_000 {
-        let (seen, _) = Client::Ask.run(running.at["app"]);
-        assert!(seen.bytes == ANSWER && seen.end == End::Fin, "connection {number}: {seen}");
-    }
-    let counted = api.counted();
-    assert!(counted.streams >= 10_000 && counted.upgrades() <= 10, "{counted:?}");
+    few_upgrades(10_000, App::AnswersAfter(Duration::ZERO), Client::Read(ANSWER.len()), ANSWER);
+}
+
+#[test]
+fn connections_that_the_application_keeps_open_need_few_upgrades_too() {
+    few_upgrades(1_000, App::Http, Client::Page, &clients::page());
 }
 
 #[test]
