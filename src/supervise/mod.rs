@@ -1,7 +1,11 @@
 //! Forwards in the background: when one steps in, how it is started, found, watched and stopped.
 
 #[cfg(unix)]
+pub mod control;
+#[cfg(unix)]
 pub mod daemon;
+#[cfg(unix)]
+pub mod handover;
 pub mod log;
 pub mod protocol;
 pub mod registry;
@@ -10,6 +14,8 @@ pub mod start;
 pub mod state;
 #[cfg(unix)]
 pub mod stop;
+#[cfg(unix)]
+pub mod wire;
 
 use crate::error::ExpectedError;
 

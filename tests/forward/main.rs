@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod clients;
+mod exactness;
 #[cfg(target_os = "linux")]
 mod front;
 #[cfg(target_os = "linux")]
 mod kernel;
 #[cfg(target_os = "linux")]
 mod net;
+mod pathologies;
+mod ways;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -224,6 +224,11 @@ impl Link {
         self.mux.left.len()
     }
 
+    /// Whether somebody on it does not read, here or in the pod.
+    pub fn is_blocked(&self) -> bool {
+        !self.wire.is_clear() || self.mux.stalled.is_some()
+    }
+
     /// PONGs received.
     pub fn pongs(&self) -> u32 {
         self.mux.pongs

@@ -24,13 +24,13 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Upgrades at a time.
 const AT_ONCE: usize = 4;
 /// A tunnel is not used more often than this, nor longer: what piles up on the other side goes with it.
-const MOST_USES: u32 = 4000;
+const MOST_USES: u32 = 8000;
 const MOST_AGE: Duration = Duration::from_secs(600);
 /// So many tunnels stay idle for long; more go after [`SHORT_IDLE`].
 const KEPT_IDLE: usize = 8;
 const SHORT_IDLE: Duration = Duration::from_secs(60);
 /// Streams that may be left in a tunnel before their ends came. Each is a thread of the container runtime for 1 s.
-const MOST_LEFT: usize = 256;
+const MOST_LEFT: usize = 512;
 /// The server works with so many threads of control, and PINGs go round them: as many PONGs prove that none is stuck
 /// (`FRAME_WORKERS` of spdystream).
 const WORKERS: u32 = 5;
@@ -239,18 +239,23 @@ impl Pool {
             Some(Ok(link)) => {
                 *lock(&self.backoff) = Backoff::default();
                 self.stats.opened.fetch_add(1, Relaxed);
-                let link = Arc::new(Mutex::new(link));
-                if let Some(pod) = lock(&self.pods).get_mut(&key) {
-                    pod.all.retain(|link| link.strong_count() > 0);
-                    pod.all.push(Arc::downgrade(&link));
-                }
                 if !self.kept.swap(true, Relaxed) {
                     tokio::spawn(keep(Arc::downgrade(&self)));
                 }
-                self.put(&key, link);
+                self.adopt(&key, link);
             }
             Some(Err(error)) => self.failed(&key, &error),
         }
+    }
+
+    /// A new tunnel.
+    fn adopt(self: &Arc<Self>, key: &Arc<str>, link: Link) {
+        let link = Arc::new(Mutex::new(link));
+        if let Some(pod) = lock(&self.pods).get_mut(key) {
+            pod.all.retain(|link| link.strong_count() > 0);
+            pod.all.push(Arc::downgrade(&link));
+        }
+        self.put(key, link);
     }
 
     /// Tries the rungs from the remembered one down.
@@ -496,7 +501,10 @@ impl Pod {
     fn least_loaded(&mut self) -> Option<Shared> {
         self.all.retain(|link| link.strong_count() > 0);
         let usable = self.all.iter().filter_map(Weak::upgrade).filter(|link| lock(link).is_usable());
-        usable.min_by_key(|link| lock(link).streams())
+        usable.min_by_key(|link| {
+            let held = lock(link);
+            (held.is_blocked(), held.streams())
+        })
     }
 }
 
@@ -536,3 +544,6 @@ fn jittered(pause: Duration) -> Duration {
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     pause / 2 + pause / 2 * (nanos % 1000) / 1000
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,13 @@ impl Wire {
         Ok(Self { socket, tls, early: early.to_vec(), raw: Vec::new(), at: 0, out: Vec::new(), sent: 0 })
     }
 
+    /// Over a bare socket.
+    #[cfg(test)]
+    pub fn bare(tcp: TcpStream) -> Self {
+        let nothing = Vec::new;
+        Self { socket: Socket::Tcp(tcp), tls: None, early: nothing(), raw: nothing(), at: 0, out: nothing(), sent: 0 }
+    }
+
     /// Offers what arrived to `sink`, which says how much it took; less than all means it wants no more now. Reads from
     /// the socket where nothing is there.
     ///
