@@ -148,7 +148,7 @@ fn rounds(site: &Site, rows: &[Kind], args: &Args, report: &mut Report) -> Resul
             run::check()?;
             let title = kind.title(&mode);
             let start = Instant::now();
-            report.busy.push(machine::busy()?);
+            report.busy.push(machine::settled()?);
             let outcome = one(site, kind, &args.columns, round, report.row(&title), logs.path());
             run::check()?;
             if let Err(error) = outcome {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -13,8 +13,25 @@ use crate::{readme, run};
 /// How long [`busy`] looks.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The share of the machine that is in use now, 0 to 1. Nothing should be, just before a measurement.
-pub fn busy() -> Result<f64> {
+/// What a cluster without load takes of the machine, and some room.
+const QUIET: f64 = 0.15;
+/// How long to wait for a quiet machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until the machine is quiet, and gives the share that is in use then: more than that where it never was.
+pub fn settled() -> Result<f64> {
+    let start = Instant::now();
+    loop {
+        run::check()?;
+        let busy = busy()?;
+        if busy <= QUIET || start.elapsed() > PATIENCE {
+            return Ok(busy);
+        }
+    }
+}
+
+/// The share of the machine that is in use now, 0 to 1.
+fn busy() -> Result<f64> {
     let before = times(&fs::read_to_string("/proc/stat")?)?;
     std::thread::sleep(LOOK);
     let after = times(&fs::read_to_string("/proc/stat")?)?;
