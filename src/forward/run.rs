@@ -304,6 +304,11 @@ impl View {
         lock(&self.0.sockets).iter().map(Socket::try_clone).collect()
     }
 
+    /// The port pairs that have sockets, and whether these are private; also once they are closed.
+    pub fn pairs(&self) -> Vec<(usize, bool)> {
+        (0..self.0.spec.pairs.len()).flat_map(|pair| [(pair, false), (pair, true)]).collect()
+    }
+
     /// Waits until every data thread gave a sign of life. One that hangs never does.
     pub async fn answers(&self) {
         for thread in &self.0.threads {

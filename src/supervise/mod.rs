@@ -3,6 +3,8 @@
 #[cfg(unix)]
 pub mod daemon;
 pub mod log;
+#[cfg(unix)]
+pub mod notify;
 pub mod protocol;
 pub mod registry;
 #[cfg(unix)]
