@@ -1,6 +1,7 @@
 //! Support for the end-to-end suites: a cluster handle, the applications, faults as data, conditions
 //! with deadlines, and the frame that every scenario runs in.
 
+pub mod apiserver;
 pub mod app;
 pub mod cluster;
 pub mod condition;

@@ -22,6 +22,10 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(60);
 /// A client that closes after an answer, and sends nothing more, is done after so long a silence of the pod (tunnel).
 const QUIET: Duration = Duration::from_millis(200);
+/// And after a small answer, which comes in one piece, so long.
+const SHORT_QUIET: Duration = Duration::from_millis(2);
+/// An answer is small up to this size, in bytes.
+const SMALL: u64 = 64 * 1024;
 /// While the forward closes, a connection on which nothing followed an answer for so long is idle.
 const IDLE: Duration = Duration::from_millis(500);
 /// A connection that lives so long may outlive its pod's node, and is watched for that. Most never get there.
@@ -115,6 +119,8 @@ struct Progress<'a> {
     answered: bool,
     /// The last bytes went to the client.
     last_down: bool,
+    /// Bytes of the answer to what the client sent last.
+    answer: u64,
     /// Something moved since the clock was looked at.
     moved: bool,
     /// Something moved at all.
@@ -132,6 +138,7 @@ impl Tap for Up<'_, '_> {
 
     fn delivered(&mut self, count: usize) {
         self.0.delivered += count as u64;
+        self.0.answer = 0;
         self.0.stats.sent.fetch_add(count as u64, Relaxed);
         self.0.touch(false);
     }
@@ -153,6 +160,7 @@ impl Tap for Down<'_, '_> {
     }
 
     fn delivered(&mut self, count: usize) {
+        self.0.answer += count as u64;
         self.0.stats.received.fetch_add(count as u64, Relaxed);
         self.0.touch(true);
     }
@@ -234,6 +242,7 @@ pub async fn relay<P: Side>(
             delivered: delivered as u64,
             answered: false,
             last_down: false,
+            answer: 0,
             moved: false,
         },
         terms,
@@ -387,7 +396,11 @@ impl<P: Side> Relay<'_, P> {
             }
             Sending::Ended if !P::HALF_CLOSE => {
                 // A tunnel's end ends both directions at the far side: the answer comes first.
-                let limit = if self.progress.last_down { QUIET } else { LINGER };
+                let limit = match self.progress.last_down {
+                    true if self.progress.answer < SMALL => SHORT_QUIET,
+                    true => QUIET,
+                    false => LINGER,
+                };
                 let until = self.touched + limit;
                 if now >= until || self.received.is_some() {
                     if Pin::new(&mut *self.pod).poll_shutdown(cx).is_ready() {

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::api::Api;
 use super::{LIMIT, Place, page_at};
+use e2e::apiserver::Api;
 
 const NODE: &str = "10.9.0.1";
 const PORT: u16 = 30080;

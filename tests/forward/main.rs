@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
-mod api;
 #[cfg(target_os = "linux")]
 mod front;
 
@@ -14,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use api::Api;
+use e2e::apiserver::Api;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -32,14 +31,8 @@ impl Place {
 
     fn of(api: Api) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let config = serde_json::json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": api.url()}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "bookinfo"}}],
-            "users": [{"name": "test", "user": {}}],
-        });
         std::fs::create_dir(home.path().join(".kube")).unwrap();
-        std::fs::write(home.path().join(".kube/config"), config.to_string()).unwrap();
+        std::fs::write(home.path().join(".kube/config"), api.kubeconfig()).unwrap();
         Self { home, api }
     }
 

@@ -181,7 +181,11 @@ fn pure_modules_are_pure() {
 #[test]
 fn only_apply_writes_to_the_cluster() {
     let files = source::files("src", &[".rs"]);
-    crate::none_of(files.iter().filter(|f| !f.is_in(&["src/apply"])).flat_map(|f| holds(f, &WRITES)));
+    // A port-forward over SPDY is begun by a POST that changes no object; it is the only one there.
+    const UPGRADE: &str = "src/forward/carrier/tunnel/upgrade.rs";
+    let upgrade = holds(&source::file(UPGRADE), &WRITES);
+    assert!(matches!(upgrade.as_slice(), [one] if one.contains("Method::POST")), "{upgrade:?}");
+    crate::none_of(files.iter().filter(|f| !f.is_in(&["src/apply", UPGRADE])).flat_map(|f| holds(f, &WRITES)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Everything a developer runs: `cargo xtask demo | test | e2e | cluster | codegen | new-check`.
+//! Everything a developer runs: `cargo xtask demo | test | e2e | bench | cluster | codegen | new-check`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
+mod bench;
 mod cluster;
 mod codegen;
 mod demo;
@@ -35,6 +36,8 @@ enum Command {
     Test(test::Args),
     /// Show the whole story on a fresh cluster: broken, diagnosed, fixed, undone
     Demo(demo::Args),
+    /// Measure the forwarding engine beside what it replaces
+    Bench(bench::Args),
     /// Write the catalogue of checks anew, from the files that are there
     Codegen,
     /// Begin a check: its code, its texts and its fixture, to be filled in
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::E2e(args) => e2e::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
         Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
         Command::Load(args) => demo::load::run(&args),

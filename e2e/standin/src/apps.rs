@@ -25,10 +25,12 @@ pub enum Role {
     Reviews(u8),
     Ratings,
     Grafana,
+    /// No application: the fast server of measurements ([`crate::fast`]).
+    Bench,
 }
 
 impl Role {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Productpage,
         Self::Details,
         Self::Reviews(1),
@@ -36,6 +38,7 @@ impl Role {
         Self::Reviews(3),
         Self::Ratings,
         Self::Grafana,
+        Self::Bench,
     ];
 
     pub fn parse(word: &str) -> Result<Self, String> {
@@ -55,6 +58,7 @@ impl Role {
             Self::Reviews(_) => "reviews-v3",
             Self::Ratings => "ratings",
             Self::Grafana => "grafana",
+            Self::Bench => "bench",
         }
     }
 

@@ -11,7 +11,7 @@ use crate::apps::App;
 use crate::trial;
 
 /// A head larger than this is refused.
-const HEAD_LIMIT: usize = 16 * 1024;
+pub const HEAD_LIMIT: usize = 16 * 1024;
 /// How often an idle connection looks whether the program is ending.
 const IDLE_LOOK: Duration = Duration::from_millis(200);
 /// How long a sender may pause in the middle of a head or body.
@@ -116,11 +116,14 @@ struct Connection {
     buffer: Vec<u8>,
 }
 
-struct Head {
-    request: Request,
-    length: u64,
-    expects_continue: bool,
-    close: bool,
+/// The head of a request, read.
+pub struct Head {
+    pub request: Request,
+    /// Bytes of body announced.
+    pub length: u64,
+    pub expects_continue: bool,
+    /// The connection ends after the answer.
+    pub close: bool,
 }
 
 impl Connection {
@@ -245,7 +248,8 @@ impl Connection {
     }
 }
 
-fn head_text(status: u16, kind: &str, length: u64, close: bool) -> String {
+/// The head of an answer.
+pub fn head_text(status: u16, kind: &str, length: u64, close: bool) -> String {
     let reason = match status {
         200 => "OK",
         400 => "Bad Request",
@@ -258,7 +262,7 @@ fn head_text(status: u16, kind: &str, length: u64, close: bool) -> String {
 }
 
 /// None for what is no request, or has a body of unannounced length.
-fn parse(head: &[u8]) -> Option<Head> {
+pub fn parse(head: &[u8]) -> Option<Head> {
     let text = std::str::from_utf8(head).ok()?;
     let mut lines = text.split("\r\n");
     let mut words = lines.next()?.split(' ');

@@ -6,7 +6,9 @@
 mod apps;
 mod client;
 mod dns;
+mod fast;
 mod http;
+mod load;
 mod trial;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -35,12 +37,21 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
+    if std::env::args().nth(1).is_some_and(|word| word == "load") {
+        return load::run(std::env::args().skip(2));
+    }
     let (role, listen) = arguments(std::env::args().skip(1))?;
     // Registered before the port is open: as pid 1 a signal without a handler is ignored.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| format!("signals: {e}"))?;
     std::thread::sleep(milliseconds("START_DELAY_MS").unwrap_or_default());
     let listener = open(listen, role.port())?;
     let address = listener.local_addr().map_err(|e| format!("address: {e}"))?;
+    if role == Role::Bench {
+        fast::start(&listener).map_err(|e| e.to_string())?;
+        log(&format!("{} listens on {address}", role.name()));
+        signals.forever().next();
+        return Ok(());
+    }
     let server = http::Server::start(listener, App::from_env(role)).map_err(|e| e.to_string())?;
     log(&format!("{} listens on {address}", role.name()));
 

@@ -8,7 +8,7 @@ use crate::http::{Reply, Request};
 
 /// The test pattern repeats 0..=250. 251 is prime, so a lost, doubled or moved block of any usual
 /// size shows.
-const PERIOD: usize = 251;
+pub const PERIOD: usize = 251;
 const BLOCK: usize = PERIOD * 1024;
 
 /// Answers a path under `/test/`.

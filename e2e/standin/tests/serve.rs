@@ -191,3 +191,59 @@ fn bad_arguments_are_refused() {
         assert!(String::from_utf8(output.stderr).unwrap().starts_with("standin: "), "{args:?}");
     }
 }
+
+#[test]
+fn both_ends_of_a_measurement_agree() {
+    let server = Standin::start("bench", &[]);
+    let (_, body) = server.get("/bytes?n=600000");
+    assert_eq!(body.len(), 600_000);
+    assert!(body.iter().enumerate().all(|(i, byte)| usize::from(*byte) == i % 251));
+    assert!(server.text("/productpage").contains("<title>Simple Bookstore App</title>"));
+
+    let load = |args: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_standin"));
+        let (kind, flags) = args.split_once(' ').unwrap();
+        command.args(["load", kind, &server.address.to_string()]).args(flags.split(' '));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
+        let seen: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(seen["failed"], 0, "{args}: {seen}");
+        move |key: &str| seen[key].as_u64().unwrap()
+    };
+    for transfer in ["download", "upload"] {
+        let seen = load(&format!("{transfer} --connections 3 --threads 2 --bytes 5000000"));
+        assert_eq!((seen("answers"), seen("bytes")), (3, 15_000_000), "{transfer}");
+    }
+    assert!(load("requests --connections 4 --seconds 0.2")("answers") > 4);
+    assert!(load("connects --connections 4 --seconds 0.2")("answers") > 4);
+    assert_eq!(load("connects --connections 4 --seconds 20 --count 50")("answers"), 50);
+    assert_eq!(load("paced --connections 4 --seconds 0.2 --rate 500")("answers"), 100);
+    assert_eq!(load("idle --connections 100")("held"), 100);
+}
+
+#[test]
+fn a_load_that_is_not_answered_says_why() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let load = |kind: &str, address: SocketAddr| {
+        let args = ["load", kind, &address.to_string(), "--seconds", "0.1"];
+        Command::new(env!("CARGO_BIN_EXE_standin")).args(args).stdin(Stdio::null()).output().unwrap()
+    };
+    let refused = load("requests", closed);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
+    let seen: serde_json::Value = serde_json::from_slice(&load("connects", closed).stdout).unwrap();
+    assert!(seen["failed"].as_u64().unwrap() > 0 && seen["answers"] == 0, "{seen}");
+
+    // Promises more than it sends.
+    let liar = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = liar.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in liar.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
+        }
+    });
+    let cut = load("requests", address);
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("ended after 5 of 100 bytes"), "{cut:?}");
+}

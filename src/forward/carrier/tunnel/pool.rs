@@ -199,10 +199,14 @@ impl Pool {
     fn take(self: &Arc<Self>, name: &str, key: &Arc<str>) -> Option<Lease> {
         let mut pods = lock(&self.pods);
         let pod = pods.get_mut(key)?;
+        let mut at = pod.idle.len();
         let link = loop {
-            let link = pod.idle.pop()?;
-            if is_alive(&link) {
-                break link;
+            // Last in, first out; those in which too much still ends rest meanwhile.
+            at = at.checked_sub(1)?;
+            match state(&pod.idle[at]) {
+                Idle::Ready => break pod.idle.remove(at),
+                Idle::Resting => {}
+                Idle::Ended => drop(pod.idle.remove(at)),
             }
         };
         if pod.idle.is_empty() && pod.opening == 0 && self.alive.load(Relaxed) < self.limit && !self.is_backing_off() {
@@ -371,7 +375,7 @@ impl Pool {
                 return;
             }
             let old = held.uses >= MOST_USES || held.opened_at.elapsed() >= MOST_AGE;
-            if !held.is_usable() || old || held.left() > MOST_LEFT {
+            if !held.is_usable() || old {
                 self.stats.recycled.fetch_add(1, Relaxed);
                 return;
             }
@@ -496,10 +500,23 @@ impl Pod {
     }
 }
 
-/// Whether an idle tunnel still stands, as far as is known without asking.
-fn is_alive(link: &Shared) -> bool {
+enum Idle {
+    Ready,
+    /// In it more connections end than may.
+    Resting,
+    Ended,
+}
+
+/// How an idle tunnel stands, as far as is known without asking.
+fn state(link: &Shared) -> Idle {
     let mut held = lock(link);
-    held.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending() && held.is_usable()
+    if held.poll_idle(&mut Context::from_waker(Waker::noop())).is_ready() || !held.is_usable() {
+        Idle::Ended
+    } else if held.left() >= MOST_LEFT {
+        Idle::Resting
+    } else {
+        Idle::Ready
+    }
 }
 
 /// Looks after the tunnels as long as there is a pool.

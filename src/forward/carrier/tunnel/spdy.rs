@@ -212,11 +212,6 @@ impl Decoder {
         }
     }
 
-    /// Bytes that the current DATA frame still owes.
-    pub fn owed(&self) -> usize {
-        if let State::Data { left, .. } = self.state { left } else { 0 }
-    }
-
     fn begin(&self) -> Result<State, Violation> {
         let [a, b, c, d, flags, x, y, z] = self.head;
         let left = usize::from(x) << 16 | usize::from(y) << 8 | usize::from(z);

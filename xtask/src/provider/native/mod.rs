@@ -17,11 +17,11 @@ mod limits;
 pub mod member;
 mod net;
 mod node;
-mod packages;
+pub mod packages;
 mod pki;
 pub mod plan;
 mod processes;
-mod standin;
+pub mod standin;
 pub mod teardown;
 
 use std::fs;

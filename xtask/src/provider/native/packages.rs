@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// A file of each package shows that it is there; where a folder is open, several distributions' places count.
-const NEEDED: &[(&str, &[&str])] = &[
+const NEEDED: &[Package] = &[
     ("runc", &["/usr/sbin/runc", "/usr/bin/runc"]),
     ("containernetworking-plugins", &["/usr/lib/cni/bridge"]),
     ("iptables", &["/usr/sbin/iptables"]),
@@ -30,18 +30,26 @@ const NEEDED: &[(&str, &[&str])] = &[
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const DO_NOT_START: &str = "#!/bin/sh\n# put here by xtask while it installs packages\nexit 101\n";
 
+/// A package and files of which one shows that it is there.
+pub type Package = (&'static str, &'static [&'static str]);
+
 /// The packages of which no file is there.
-pub fn missing() -> Vec<&'static str> {
-    NEEDED
+fn missing(needed: &[Package]) -> Vec<&'static str> {
+    needed
         .iter()
         .filter(|(_, files)| !files.iter().any(|f| Path::new(f).exists()))
         .map(|(package, _)| *package)
         .collect()
 }
 
-/// Installs what is missing, after saying so; with `install` false it refuses with the list.
+/// Installs what a cluster lacks, after saying so; with `install` false it refuses with the list.
 pub fn ensure(install: bool) -> Result<()> {
-    let wanted = missing();
+    ensure_these(NEEDED, install)
+}
+
+/// As [`ensure`], for other packages.
+pub fn ensure_these(needed: &[Package], install: bool) -> Result<()> {
+    let wanted = missing(needed);
     if wanted.is_empty() {
         return Ok(());
     }
@@ -57,7 +65,7 @@ pub fn ensure(install: bool) -> Result<()> {
         );
     }
     let _lock = one_at_a_time()?;
-    let wanted = missing();
+    let wanted = missing(needed);
     if wanted.is_empty() {
         return Ok(());
     }
@@ -71,7 +79,7 @@ pub fn ensure(install: bool) -> Result<()> {
     }
     drop(policy);
     run::check()?;
-    let still = missing();
+    let still = missing(needed);
     if !still.is_empty() {
         bail!("installed, but their programs are not where Debian has them: {}", still.join(" "));
     }

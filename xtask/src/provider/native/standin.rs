@@ -17,10 +17,22 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
 }
 
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+fn folder() -> PathBuf {
+    workspace().join("target/standin")
+}
+
+/// Where the static program lies once it is built.
+pub fn program() -> PathBuf {
+    folder().join(target()).join("release/standin")
+}
+
 /// Builds the static program and puts it into an archive at `archive`.
 pub fn build(archive: &Path) -> Result<()> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let folder = workspace().join("target/standin");
+    let (target, folder) = (target(), folder());
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // A target folder of its own: other flags would throw the others' work away.
     let mut child = Command::new(cargo)
@@ -36,7 +48,7 @@ pub fn build(archive: &Path) -> Result<()> {
     if !run::wait(&mut child)?.success() {
         bail!("the stand-in applications (crate standin) do not build");
     }
-    let program = folder.join(target).join("release/standin");
+    let program = program();
     if let Some(above) = archive.parent() {
         std::fs::create_dir_all(above)?;
     }

@@ -1,0 +1,37 @@
+//! `cargo xtask bench`: figures of the forwarding engine beside those of what it replaces.
+
+mod figures;
+mod forward;
+mod machine;
+mod plot;
+mod process;
+pub mod record;
+mod report;
+mod rows;
+mod site;
+mod stats;
+mod targets;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Throughput, rates, latency, CPU and memory: NodePort, HAProxy, kubectl port-forward, and each of our carriers
+    Forward(forward::Args),
+}
+
+/// Runs one of the benches.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    match &args.command {
+        Command::Forward(args) => forward::run(args),
+    }
+}

@@ -1,0 +1,55 @@
+//! docs/performance.md: its sections are written by the benches themselves.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::readme::top;
+
+/// The document, and the folder of what belongs to it.
+const DOCUMENT: &str = "docs/performance.md";
+const BESIDE: &str = "docs/performance";
+
+/// Puts what `cargo xtask bench NAME` saw between the marks of its name.
+pub fn section(name: &str, markdown: &str) -> Result<()> {
+    let path = top().join(DOCUMENT);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {DOCUMENT}"))?;
+    fs::write(&path, replace(&text, name, markdown)?).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+/// Writes a file beside the document.
+pub fn beside(name: &str, content: &str) -> Result<()> {
+    let folder = top().join(BESIDE);
+    fs::create_dir_all(&folder)?;
+    let content = format!("{}\n", content.trim_end());
+    fs::write(folder.join(name), content).with_context(|| format!("cannot write {BESIDE}/{name}"))
+}
+
+fn replace(text: &str, name: &str, markdown: &str) -> Result<String> {
+    let begin = format!("<!-- {name}: recorded by `cargo xtask bench {name} --record` -->\n");
+    let end = format!("<!-- /{name} -->\n");
+    let (before, rest) = text.split_once(&begin).with_context(|| format!("{DOCUMENT} has no mark {begin}"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("{DOCUMENT} has no mark {end}"))?;
+    Ok(format!("{before}{begin}\n{}\n\n{end}{after}", markdown.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_section_takes_the_place_of_the_former() {
+        let text = "a\n<!-- x: recorded by `cargo xtask bench x --record` -->\nold\n<!-- /x -->\nb\n";
+        let new = replace(text, "x", "new\n\n").unwrap();
+        assert_eq!(new, text.replace("old", "\nnew\n"));
+        assert_eq!(replace(&new, "x", "new").unwrap(), new);
+        assert!(replace(text, "y", "new").is_err());
+    }
+
+    #[test]
+    fn the_document_has_the_marks() {
+        let text = fs::read_to_string(top().join(DOCUMENT)).unwrap();
+        replace(&text, "forward", "x").unwrap();
+    }
+}
