@@ -12,6 +12,8 @@ pub mod start;
 pub mod state;
 #[cfg(unix)]
 pub mod stop;
+#[cfg(unix)]
+pub mod unit;
 
 use crate::error::ExpectedError;
 
@@ -49,6 +51,9 @@ pub enum Error {
     TokenNeeded { id: String },
     #[error("forward {id} does not end (pid {pid})")]
     Stuck { id: String, pid: u32 },
+    #[cfg(unix)]
+    #[error(transparent)]
+    Unit(#[from] unit::Error),
     #[error("in the background only on Linux and macOS; run it in the foreground")]
     ForegroundOnly,
 }
