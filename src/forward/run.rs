@@ -72,6 +72,8 @@ struct Inside {
     sockets: Mutex<Vec<Socket>>,
     /// The data threads' runtimes.
     threads: Vec<Handle>,
+    /// A successor serves on the same sockets.
+    succeeded: CancellationToken,
 }
 
 struct Seen {
@@ -138,6 +140,7 @@ impl Forward {
             }),
             sockets: Mutex::new(sockets),
             threads: workers.handles(),
+            succeeded: CancellationToken::new(),
         };
         Ok(Self {
             workers,
@@ -154,13 +157,16 @@ impl Forward {
     }
 
     /// Serves until `stop`, or until the target or the cluster is gone; then drains. `stop` a second time, as
-    /// `hurry`, breaks off what is still open.
+    /// `hurry`, breaks off what is still open. After [`View::give_way`] it ends when its last connection did, and takes
+    /// away nothing that its successor uses.
     pub async fn run(self, stop: &CancellationToken, hurry: &CancellationToken) -> Option<Over> {
         let inside = self.view.0.clone();
         self.workers.serve();
         #[cfg(target_os = "linux")]
         let mut front = super::front::Front::new(&inside.id, self.ways);
-        let over = {
+        let mut watch = std::pin::pin!(self.watch.run());
+        let mut upkeep = std::pin::pin!(forget_gone_pods(&inside));
+        let mut over = {
             #[cfg(target_os = "linux")]
             let rules = keep_front(&mut front, &inside);
             #[cfg(not(target_os = "linux"))]
@@ -168,34 +174,47 @@ impl Forward {
                 inside.settled.send_replace(true);
                 std::future::pending::<()>().await
             };
-            let forget = forget_gone_pods(&inside);
             let scouting = look_around(&inside);
             tokio::select! {
-                over = self.watch.run() => Some(over),
+                over = &mut watch => Some(over),
                 () = stop.cancelled() => None,
+                () = inside.succeeded.cancelled() => None,
                 () = rules => None,
-                () = forget => None,
+                () = &mut upkeep => None,
                 () = scouting => None,
             }
         };
-        tracing::info!(event = "closing", over = ?over);
+        let succeeded = over.is_none() && inside.succeeded.is_cancelled();
+        tracing::info!(event = "closing", over = ?over, succeeded);
         {
             let mut seen = lock(&inside.seen);
             seen.over.clone_from(&over);
             seen.phase = Phase::Draining;
             seen.phase_since = Timestamp::now();
         }
-        #[cfg(target_os = "linux")]
-        if let Err(error) = front.remove().await {
-            tracing::error!(event = "rules-left", error = %error);
-        }
         lock(&inside.sockets).clear();
-        inside.shared.closing.cancel();
-        self.workers
-            .drain(async {
-                let _ = tokio::time::timeout(DRAIN, hurry.cancelled()).await;
-            })
-            .await;
+        if succeeded {
+            self.workers.leave();
+        } else {
+            #[cfg(target_os = "linux")]
+            if let Err(error) = front.remove().await {
+                tracing::error!(event = "rules-left", error = %error);
+            }
+            inside.shared.closing.cancel();
+        }
+        let drained = self.workers.drain(async {
+            if succeeded {
+                // Who waits for a pod here still learns of one.
+                tokio::select! {
+                    gone = &mut watch => over = Some(gone),
+                    () = stop.cancelled() => {}
+                    () = &mut upkeep => {}
+                }
+                inside.shared.closing.cancel();
+            }
+            let _ = tokio::time::timeout(DRAIN, hurry.cancelled()).await;
+        });
+        drained.await;
         let mut seen = lock(&inside.seen);
         seen.phase = if over.is_some() { Phase::Over } else { Phase::Stopped };
         seen.phase_since = Timestamp::now();
@@ -307,6 +326,11 @@ impl View {
     /// The port pairs that have sockets, and whether these are private; also once they are closed.
     pub fn pairs(&self) -> Vec<(usize, bool)> {
         (0..self.0.spec.pairs.len()).flat_map(|pair| [(pair, false), (pair, true)]).collect()
+    }
+
+    /// A successor serves on the same sockets and under the same rules: accepts no more and leaves the rules alone.
+    pub fn give_way(&self) {
+        self.0.succeeded.cancel();
     }
 
     /// Waits until every data thread gave a sign of life. One that hangs never does.

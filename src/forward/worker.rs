@@ -41,6 +41,7 @@ pub struct Worker {
 pub struct Workers {
     threads: Vec<Thread>,
     go: CancellationToken,
+    leave: CancellationToken,
     abort: CancellationToken,
 }
 
@@ -62,7 +63,7 @@ impl Workers {
     /// # Errors
     /// Where the system gives no thread or no descriptors for it.
     pub fn start(shared: &Arc<Shared>, carriers: Vec<Carriers>, listeners: Listeners) -> std::io::Result<Self> {
-        let (go, abort) = (CancellationToken::new(), CancellationToken::new());
+        let (go, leave, abort) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut shares: Vec<Vec<Socket>> = listeners.share_out(carriers.len());
         let mut threads = Vec::new();
         for (number, carriers) in carriers.into_iter().enumerate() {
@@ -76,16 +77,16 @@ impl Workers {
             });
             let sockets = shares.pop().unwrap_or_default();
             let (end, ended) = oneshot::channel();
-            let (go, abort) = (go.clone(), abort.clone());
+            let (go, leave, abort) = (go.clone(), leave.clone(), abort.clone());
             let join = std::thread::Builder::new().name(format!("data-{number}")).spawn(move || {
-                runtime.block_on(worker.run(sockets, &go, &abort));
+                runtime.block_on(worker.run(sockets, &go, &leave, &abort));
                 // Drops what is still open, which ends by RST.
                 drop(runtime);
                 let _ = end.send(());
             })?;
             threads.push(Thread { handle, ended, join });
         }
-        Ok(Self { threads, go, abort })
+        Ok(Self { threads, go, leave, abort })
     }
 
     /// Accepts from now on, until `shared.closing`.
@@ -93,12 +94,17 @@ impl Workers {
         self.go.cancel();
     }
 
+    /// Accepts no more, as a successor holds the sockets too; who is here stays as long as he likes.
+    pub fn leave(&self) {
+        self.leave.cancel();
+    }
+
     /// The runtimes. Each one answers as long as its thread gets to its connections.
     pub fn handles(&self) -> Vec<Handle> {
         self.threads.iter().map(|t| t.handle.clone()).collect()
     }
 
-    /// Waits until the sessions ended after `shared.closing`; `hurry` ends those that are still open by RST.
+    /// Waits until the sessions ended after `shared.closing` or [`Workers::leave`]; `hurry` ends those that are still open by RST.
     pub async fn drain(mut self, hurry: impl Future<Output = ()>) {
         let mut ended: Vec<_> = Vec::new();
         let mut joins = Vec::new();
@@ -124,7 +130,13 @@ impl Workers {
 }
 
 impl Worker {
-    async fn run(self: Arc<Self>, sockets: Vec<Socket>, go: &CancellationToken, abort: &CancellationToken) {
+    async fn run(
+        self: Arc<Self>,
+        sockets: Vec<Socket>,
+        go: &CancellationToken,
+        leave: &CancellationToken,
+        abort: &CancellationToken,
+    ) {
         tokio::select! {
             () = go.cancelled() => {}
             () = abort.cancelled() => return,
@@ -132,6 +144,7 @@ impl Worker {
         let doors: Vec<_> = sockets.into_iter().map(|s| tokio::spawn(self.clone().accept(s))).collect();
         tokio::select! {
             () = self.closing.cancelled() => {}
+            () = leave.cancelled() => {}
             () = abort.cancelled() => return,
         }
         for door in doors {

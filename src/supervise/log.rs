@@ -1,7 +1,7 @@
 //! The log of a background forward: structured, English, one JSON object a line, bounded in size.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -38,9 +38,48 @@ pub fn rotated(path: &Path) -> PathBuf {
 /// # Errors
 /// Of the file; a missing older one is none.
 pub fn entries(path: &Path) -> std::io::Result<Vec<Entry>> {
-    let mut text = std::fs::read_to_string(rotated(path)).unwrap_or_default();
-    text.push_str(&std::fs::read_to_string(path)?);
-    Ok(text.lines().filter(|l| !l.trim().is_empty()).map(parse).collect())
+    Ok(Follower::open(path)?.0)
+}
+
+/// Reads on where the last look ended, over the change to a new file.
+pub struct Follower {
+    path: PathBuf,
+    /// Bytes of the file that were read.
+    at: u64,
+}
+
+impl Follower {
+    /// All lines that are there, oldest first, and who tells what comes after them.
+    ///
+    /// # Errors
+    /// Of the file; a missing older one is none.
+    pub fn open(path: &Path) -> std::io::Result<(Vec<Entry>, Self)> {
+        let old = std::fs::read_to_string(rotated(path)).unwrap_or_default();
+        let mut all: Vec<Entry> = lines(&old).map(parse).collect();
+        let mut follower = Self { path: path.to_owned(), at: 0 };
+        all.extend(follower.news()?);
+        Ok((all, follower))
+    }
+
+    /// What came since the last look. A line that is just being written is left for the next one.
+    ///
+    /// # Errors
+    /// Of the file: that of a stopped forward is gone.
+    pub fn news(&mut self) -> std::io::Result<Vec<Entry>> {
+        let mut file = File::open(&self.path)?;
+        if file.metadata()?.len() < self.at {
+            self.at = 0;
+        }
+        file.seek(SeekFrom::Start(self.at))?;
+        let text = std::io::read_to_string(file)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        self.at += whole as u64;
+        Ok(lines(&text[..whole]).map(parse).collect())
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|l| !l.trim().is_empty())
 }
 
 /// One line. What is no JSON, such as a panic's text, is an entry without fields.

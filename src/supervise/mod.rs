@@ -1,7 +1,11 @@
 //! Forwards in the background: when one steps in, how it is started, found, watched and stopped.
 
 #[cfg(unix)]
+pub mod control;
+#[cfg(unix)]
 pub mod daemon;
+#[cfg(unix)]
+pub mod handover;
 pub mod log;
 #[cfg(unix)]
 pub mod notify;
@@ -14,6 +18,8 @@ pub mod state;
 pub mod stop;
 #[cfg(unix)]
 pub mod unit;
+#[cfg(unix)]
+pub mod wire;
 
 use crate::error::ExpectedError;
 

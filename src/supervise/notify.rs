@@ -15,7 +15,6 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::forward::listener::Socket;
 use crate::forward::run::View;
-use crate::forward::watch::Over;
 
 /// The way to systemd.
 #[derive(Debug)]
@@ -132,10 +131,10 @@ pub fn reloading() {
 }
 
 /// It ends. Where its target is gone nobody shall wait at its ports for the next life.
-pub fn stopping(view: &View, over: Option<&Over>) {
+pub fn stopping(view: &View) {
     let Some(notify) = Notify::from_env() else { return };
     notify.say("STOPPING=1");
-    if over.is_some() {
+    if view.report().over.is_some() {
         for (pair, is_private) in view.pairs() {
             notify.say(&format!("FDSTOREREMOVE=1\nFDNAME={}", name(pair, is_private)));
         }

@@ -1,7 +1,8 @@
 //! What a background forward writes for others to read: its orders, its status, and its first word to who started it.
 //!
 //! Pure. Files below `forwards/` of the state folder, named by the forward's id: `ID.json` (orders, 0600), `ID.lock`
-//! (held by the living process), `ID.status.json` (rewritten each second, readable by all, no secrets), `ID.log`.
+//! (held by the living process), `ID.status.json` (rewritten each second, readable by all, no secrets), `ID.log`, and
+//! `ID.sock` (0600), where the living process takes questions and orders: JSON objects, one a line.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,70 @@ pub enum FirstWord {
         #[serde(default)]
         hints: Vec<Text>,
     },
+}
+
+/// What is asked at the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "ask")]
+pub enum Ask {
+    /// How it fares now: [`Answer::Status`].
+    Status,
+    /// The lines of its log, each as an [`Answer::Line`], then [`Answer::Done`]; with `follow` it goes on.
+    Logs {
+        #[serde(default)]
+        tail: Option<usize>,
+        #[serde(default)]
+        follow: bool,
+    },
+    /// As SIGTERM: [`Answer::Done`] at once, the connection ends with the process.
+    Stop,
+    /// As SIGHUP: [`Answer::Done`] when the new orders are carried out, [`Answer::Refused`] when the old ones stay.
+    Reload,
+    /// A successor wants the sockets: [`Answer::Sockets`].
+    HandOver,
+    /// The successor serves on them: [`Answer::Yours`]. The connection stays; its end stops who was succeeded.
+    Serving,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "answer")]
+pub enum Answer {
+    Status {
+        status: Box<Status>,
+    },
+    Line {
+        text: String,
+    },
+    Done,
+    Refused {
+        exit: u8,
+        text: Text,
+        #[serde(default)]
+        hints: Vec<Text>,
+    },
+    /// Some of the listening sockets; their descriptors travel with this line, in the same order.
+    Sockets {
+        sockets: Vec<Given>,
+        /// Another such line follows.
+        more: bool,
+    },
+    /// The lock, the files and the rules are the successor's.
+    Yours,
+    /// So many connections are still open at who was succeeded; said each second.
+    Live {
+        count: u64,
+    },
+}
+
+/// A listening socket that is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Given {
+    /// The port pair it serves.
+    pub pair: usize,
+    /// Only rules of our own lead there.
+    pub private: bool,
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub enum Error {
 /// The files of one forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     id: String,
 }
 
@@ -88,6 +88,11 @@ impl Files {
     /// The log.
     pub fn log(&self) -> PathBuf {
         self.folder.join(format!("{}.log", self.id))
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(format!("{}.sock", self.id))
     }
 
     fn lock_path(&self) -> PathBuf {
@@ -186,7 +191,9 @@ impl Files {
 
     /// Takes all its files away.
     pub fn remove(&self) {
-        for path in [self.record(), self.status(), self.lock_path(), self.log(), super::log::rotated(&self.log())] {
+        let log = self.log();
+        let old_log = super::log::rotated(&log);
+        for path in [self.record(), self.status(), self.socket(), self.lock_path(), log, old_log] {
             // What is not there need not be removed.
             let _ = std::fs::remove_file(path);
         }

@@ -62,15 +62,15 @@ pub enum Error {
 impl From<Error> for ExpectedError {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoSystemd => Self::new(Exit::Usage, Text::new("error.unit.no_systemd"))
-                .hint(Text::new("error.unit.without_systemd")),
+            Error::NoSystemd => {
+                Self::new(Exit::Usage, Text::new("error.unit.no_systemd")).hint(Text::new("error.unit.without_systemd"))
+            }
             Error::NotRoot => Self::not_root(Text::new("error.unit.needs_root")),
             Error::Token => Self::new(Exit::Usage, Text::new("error.unit.token")),
             Error::File { path, source } => Self::state_not_writable(&path, &source.to_string()),
-            Error::Systemctl { verb, message } => Self::new(
-                Exit::Problem,
-                Text::new("error.unit.systemctl").with("verb", verb).with("message", message),
-            ),
+            Error::Systemctl { verb, message } => {
+                Self::new(Exit::Problem, Text::new("error.unit.systemctl").with("verb", verb).with("message", message))
+            }
             Error::NotStarted { unit, message } => Self::new(
                 Exit::Problem,
                 Text::new("error.unit.not_started").with("unit", &unit).with("message", message),
@@ -190,8 +190,8 @@ impl Around {
     /// # Errors
     /// Where this program's own path is unknown, or there is no folder for state.
     pub fn here() -> Result<Self, ExpectedError> {
-        let program = std::env::current_exe()
-            .map_err(|source| super::Error::Spawn { program: "self".to_owned(), source })?;
+        let program =
+            std::env::current_exe().map_err(|source| super::Error::Spawn { program: "self".to_owned(), source })?;
         let environment = ENVIRONMENT.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
         let state = statedir::own().ok_or(super::Error::Files(registry::Error::NoFolder))?;
         Ok(Self { program, environment: environment.filter(|(_, value)| !value.is_empty()).collect(), state })

@@ -1,5 +1,7 @@
 //! A forward as a service of systemd's: its unit printed or installed, and the service itself.
 
+use std::io::Write;
+
 use super::{inform, told_started, warn_of_tunnel};
 use crate::cli::args::Globals;
 use crate::cli::output;
@@ -37,7 +39,7 @@ pub async fn serve(globals: &Globals, args: &ForwardArgs) -> Result<Exit, Expect
     let served = async {
         let spec = super::order::order(globals, args).await?;
         let (files, kept) = unit::prepare(spec)?;
-        supervise::daemon::serve_service(&files, kept).await
+        supervise::daemon::run_service(files, kept).await
     };
     served.await.inspect_err(|error: &ExpectedError| notify::failed(&error.to_string()))
 }
