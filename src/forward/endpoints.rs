@@ -3,7 +3,7 @@
 //! Pure. Ready endpoints are usable; where none is ready, those that still serve while they terminate (KEP-1669).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -30,8 +30,49 @@ pub struct Member {
     pub ready: bool,
     pub serving: bool,
     pub terminating: bool,
+    /// The node it runs on, where the API tells.
+    pub node: Option<String>,
     /// Port numbers by name; an unnamed port has the name "".
     pub ports: Vec<(String, u16)>,
+}
+
+/// What the kernel carrier leads to, pair by pair, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// The sockets of each pair's usable endpoints, both families; with `keep_client` only those on this node.
+    pub pairs: Vec<Vec<SocketAddr>>,
+    /// externalTrafficPolicy Local.
+    pub keep_client: bool,
+    /// sessionAffinity ClientIP.
+    pub by_client: bool,
+    /// A pod is starting or ending: more is about to change.
+    pub unsettled: bool,
+}
+
+/// What a Service says about the way of its traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// externalTrafficPolicy Local: endpoints on the same node only, the client's address kept.
+    pub local: bool,
+    /// sessionAffinity ClientIP, and for how many seconds a client stays with its pod.
+    pub affinity_seconds: Option<u32>,
+}
+
+impl Policy {
+    /// The API's default for a session's length.
+    const AFFINITY_SECONDS: u32 = 10_800;
+
+    /// Of one Service.
+    pub fn of(service: &Service) -> Self {
+        let Some(spec) = &service.spec else { return Self::default() };
+        let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
+        let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+        let seconds = config.and_then(|c| u32::try_from(c.timeout_seconds?).ok()).unwrap_or(Self::AFFINITY_SECONDS);
+        Self {
+            local: spec.external_traffic_policy.as_deref() == Some("Local"),
+            affinity_seconds: sticky.then_some(seconds),
+        }
+    }
 }
 
 /// Members by the object that lists them.
@@ -60,6 +101,27 @@ impl Index {
     pub fn usable(&self, port: &PortRef) -> Vec<Endpoint> {
         let ready = self.select(port, |m| m.ready && !m.terminating);
         if ready.is_empty() { self.select(port, |m| m.serving) } else { ready }
+    }
+
+    /// What the kernel may lead to, port by port. Families are apart here: each has ready endpoints of its own.
+    pub fn routes(&self, ports: &[Option<PortRef>], policy: Policy, node: Option<&str>) -> Routes {
+        let here = |m: &&Member| !policy.local || m.node.is_some() && m.node.as_deref() == node;
+        let members: Vec<&Member> = self.objects.values().flatten().filter(here).collect();
+        let sockets = |port: &PortRef, v4: bool| -> BTreeSet<SocketAddr> {
+            let select = |wanted: fn(&Member) -> bool| {
+                let of_family = members.iter().filter(|m| m.ip.is_ipv4() == v4 && wanted(m));
+                of_family.filter_map(|m| Some(SocketAddr::new(m.ip, m.port(port)?))).collect::<BTreeSet<_>>()
+            };
+            let ready = select(|m| m.ready && !m.terminating);
+            if ready.is_empty() { select(|m| m.serving) } else { ready }
+        };
+        let both = |port: &PortRef| sockets(port, true).into_iter().chain(sockets(port, false)).collect();
+        Routes {
+            pairs: ports.iter().map(|p| p.as_ref().map(both).unwrap_or_default()).collect(),
+            keep_client: policy.local,
+            by_client: policy.affinity_seconds.is_some(),
+            unsettled: self.objects.values().flatten().any(|m| !m.ready || m.terminating),
+        }
     }
 
     fn select(&self, port: &PortRef, wanted: impl Fn(&Member) -> bool) -> Vec<Endpoint> {
@@ -112,6 +174,7 @@ pub fn of_slice(slice: &EndpointSlice) -> Vec<Member> {
             ready,
             serving: conditions.serving.unwrap_or(ready),
             terminating: conditions.terminating.unwrap_or(false),
+            node: endpoint.node_name.clone(),
             ports: ports.clone(),
         });
     }
@@ -135,6 +198,7 @@ pub fn of_pod(pod: &Pod) -> Vec<Member> {
         ready,
         serving: ready,
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
         ports: ports
             .filter_map(|p| Some((p.name.clone().unwrap_or_default(), u16::try_from(p.container_port).ok()?)))
             .collect(),
@@ -209,6 +273,35 @@ mod tests {
     }
 
     #[test]
+    fn routes_keep_families_apart_and_local_ones_to_this_node() {
+        let mut index = Index::default();
+        let on = |ip: &str, node: &str, ready: bool| json!({"addresses": [ip], "nodeName": node, "conditions": {"ready": ready, "serving": ready}});
+        index.apply("4", of_slice(&slice(json!([on("10.0.0.1", "a", true), on("10.0.0.2", "b", true)]), 80)));
+        index.apply("6", of_slice(&slice(json!([on("fd00::1", "a", true), on("fd00::2", "b", false)]), 80)));
+        let ports = [Some(PortRef::Name("http".into())), None];
+        let strings = |routes: &Routes| routes.pairs[0].iter().map(ToString::to_string).collect::<Vec<_>>();
+        let all = index.routes(&ports, Policy::default(), Some("b"));
+        assert_eq!(strings(&all), ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"]);
+        assert!(all.unsettled && !all.keep_client && all.pairs[1].is_empty());
+        let local = Policy { local: true, affinity_seconds: Some(1) };
+        let local = index.routes(&ports, local, Some("b"));
+        assert_eq!(strings(&local), ["10.0.0.2:80"]);
+        assert!(local.keep_client && local.by_client);
+        assert!(index.routes(&ports, Policy { local: true, affinity_seconds: None }, None).pairs[0].is_empty());
+    }
+
+    #[test]
+    fn a_policy_is_read_with_the_defaults_of_the_api() {
+        let read = |spec: serde_json::Value| Policy::of(&serde_json::from_value(json!({ "spec": spec })).unwrap());
+        assert_eq!(read(json!({})), Policy::default());
+        let sticky = read(json!({"externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP"}));
+        assert_eq!(sticky, Policy { local: true, affinity_seconds: Some(10_800) });
+        let short =
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}}});
+        assert_eq!(read(short).affinity_seconds, Some(5));
+    }
+
+    #[test]
     fn a_service_port_is_found_by_number_and_by_name() {
         let service: Service = serde_json::from_value(json!({
             "spec": {"ports": [{"name": "http", "port": 9080, "targetPort": 1}, {"port": 80}]}
@@ -228,6 +321,7 @@ mod tests {
                 pod: Some(format!("p{id}")),
                 uid: Some(format!("u{id}")),
                 ready, serving, terminating,
+                node: None,
                 ports: vec![("http".into(), port)],
             }
         }

@@ -10,7 +10,6 @@ pub mod carrier;
 pub mod doors;
 pub mod endpoints;
 pub mod flow;
-#[cfg(target_os = "linux")]
 pub mod front;
 pub mod holder;
 pub mod listener;

@@ -1,5 +1,6 @@
 //! Why a forward cannot begin, as a sentence for people.
 
+use super::front::Reason;
 use super::listener;
 use super::run;
 use super::watch;
@@ -16,7 +17,7 @@ impl From<run::Error> for ExpectedError {
             run::Error::Threads(error) => {
                 Self::new(Exit::Problem, Text::new("error.forward.threads").with("message", error))
             }
-            run::Error::NoKernelCarrier => Self::new(Exit::Usage, Text::new("error.forward.no_kernel_carrier")),
+            run::Error::NoKernelCarrier(reason) => reason.into(),
         }
     }
 }
@@ -103,6 +104,17 @@ impl From<supervise::Error> for ExpectedError {
             supervise::Error::Unit(error) => error.into(),
             supervise::Error::ForegroundOnly => Self::new(Exit::Usage, Text::new("error.forward.foreground_only"))
                 .hint(Text::new("error.forward.run_foreground")),
+        }
+    }
+}
+
+impl From<Reason> for ExpectedError {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::NotRoot => Self::not_root(Text::new("error.forward.kernel_needs_root")),
+            _ => Self::new(Exit::Usage, Text::new("error.forward.no_kernel_carrier"))
+                .hint(reason.text())
+                .hint(Text::new("error.forward.mode_auto")),
         }
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::balancer::Way;
+use super::front::KernelReport;
 use super::spec::{Front, Mode};
 use super::watch::Over;
 use crate::model::ObjectRef;
@@ -62,6 +63,9 @@ pub struct Report {
     /// Where its rules stand; none without rules.
     pub position: Option<Position>,
     pub position_since: Option<Timestamp>,
+    /// What the kernel carries, or why it does not.
+    #[serde(default)]
+    pub kernel: KernelReport,
     pub phase: Phase,
     pub phase_since: Timestamp,
     /// Why it ended by itself.

@@ -1,6 +1,6 @@
 //! One forward as a whole: opened, run until it is stopped or its target is gone, drained.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::balancer::Way;
 use super::carrier::Carriers;
 use super::carrier::tunnel::{MOST_TUNNELS, Tunnel, TunnelStats};
+use super::front::{self, KernelReport, Reason};
 use super::listener::{self, Listeners, Socket};
 use super::report::{Failure, Phase, Report};
 use super::session::Shared;
-use super::spec::{Front, LOCALHOST, Mode, Spec};
+use super::spec::{LOCALHOST, Mode, Spec};
 use super::stats::lock;
 use super::watch::{self, Feeds, Over, Watch};
 use super::worker::{self, Workers};
@@ -36,8 +37,8 @@ pub enum Error {
     Listen(#[from] listener::Error),
     #[error("the system gives no thread or descriptor: {0}")]
     Threads(std::io::Error),
-    #[error("this version has no kernel carrier")]
-    NoKernelCarrier,
+    #[error("no kernel carrier: {0}")]
+    NoKernelCarrier(Reason),
 }
 
 /// An open forward: its sockets are bound and its endpoints known, but nobody is served yet.
@@ -46,7 +47,7 @@ pub struct Forward {
     watch: Watch,
     view: View,
     #[cfg(target_os = "linux")]
-    ways: Vec<super::front::Way>,
+    ways: Vec<front::Way>,
 }
 
 /// What can be seen of a forward while it runs.
@@ -65,6 +66,8 @@ struct Inside {
     position: feed::Sender<Option<Position>>,
     /// Whether the rules stand where `position` says.
     settled: feed::Sender<bool>,
+    /// What the kernel carries.
+    kernel: feed::Sender<KernelReport>,
     /// Whether it is known which pods can be dialled directly.
     scouted: feed::Sender<bool>,
     seen: Mutex<Seen>,
@@ -99,18 +102,26 @@ impl Forward {
     /// See [`Error`].
     pub async fn take_over(mut spec: Spec, given: Vec<Socket>) -> Result<Self, Error> {
         let ways = match spec.mode {
-            Mode::Auto => vec![Way::Direct, Way::Tunnel],
+            // What the kernel does not carry comes to the listener.
+            Mode::Auto | Mode::Kernel => vec![Way::Direct, Way::Tunnel],
             Mode::Direct => vec![Way::Direct],
             Mode::Tunnel => vec![Way::Tunnel],
-            Mode::Kernel => return Err(Error::NoKernelCarrier),
         };
+        #[cfg(target_os = "linux")]
+        if spec.mode == Mode::Kernel {
+            front::check(&spec).await.map_err(Error::NoKernelCarrier)?;
+        }
+        #[cfg(not(target_os = "linux"))]
+        if spec.mode == Mode::Kernel {
+            return Err(Error::NoKernelCarrier(Reason::NotLinux));
+        }
         // An id made before the cluster was known stays: the record lies under it.
         let id = spec.id();
         #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only rules need private sockets"))]
         let mut listeners = Listeners::adopt(&spec, worker::width(), given)?;
         let (watch, feeds) = watch::open(&mut spec).await?;
         #[cfg(target_os = "linux")]
-        let front_ways = private_ways(&spec, &mut listeners)?;
+        let front_ways = front::ways(&spec, &feeds.node_addresses, &mut listeners)?;
         let tunnels = Arc::<TunnelStats>::default();
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
@@ -130,6 +141,7 @@ impl Forward {
             feeds,
             position: feed::channel(None).0,
             settled: feed::channel(false).0,
+            kernel: feed::channel(KernelReport::default()).0,
             scouted: feed::channel(false).0,
             seen: Mutex::new(Seen {
                 phase: Phase::Parking,
@@ -163,7 +175,7 @@ impl Forward {
         let inside = self.view.0.clone();
         self.workers.serve();
         #[cfg(target_os = "linux")]
-        let mut front = super::front::Front::new(&inside.id, self.ways);
+        let mut front = front::Front::new(&inside.id, self.ways);
         let mut watch = std::pin::pin!(self.watch.run());
         let mut upkeep = std::pin::pin!(forget_gone_pods(&inside));
         let mut over = {
@@ -171,6 +183,7 @@ impl Forward {
             let rules = keep_front(&mut front, &inside);
             #[cfg(not(target_os = "linux"))]
             let rules = async {
+                inside.kernel.send_modify(|kernel| kernel.reason = Some(Reason::NotLinux));
                 inside.settled.send_replace(true);
                 std::future::pending::<()>().await
             };
@@ -222,49 +235,23 @@ impl Forward {
     }
 }
 
+/// Rules, where there is a port to be in front of. Never ends by itself.
 #[cfg(target_os = "linux")]
-fn private_ways(spec: &Spec, listeners: &mut Listeners) -> Result<Vec<super::front::Way>, Error> {
-    let mut ways = Vec::new();
-    if spec.front == Front::Never || !crate::statedir::is_root() {
-        return Ok(ways);
-    }
-    for (pair, bound) in listeners.bound.clone().into_iter().enumerate() {
-        for public in bound {
-            let SocketAddr::V4(public) = public else { continue };
-            if public.ip().is_loopback() || public.ip().is_unspecified() {
-                continue;
-            }
-            if let SocketAddr::V4(private) = listeners.private(pair, IpAddr::V4(*public.ip()))? {
-                ways.push(super::front::Way { public, private });
-            }
-        }
-    }
-    Ok(ways)
-}
-
-/// Probes and leases, where there is a port to be in front of. Never ends by itself.
-#[cfg(target_os = "linux")]
-async fn keep_front(front: &mut super::front::Front, inside: &Inside) {
-    use super::standby::{keep_leases, watch_node_port};
-    let Some(node_port): Option<SocketAddrV4> = front.first() else {
-        inside.settled.send_replace(true);
-        return std::future::pending().await;
+async fn keep_front(front: &mut front::Front, inside: &Inside) {
+    let inputs = front::Inputs {
+        spec: &inside.spec,
+        routes: inside.feeds.routes.clone(),
+        position: &inside.position,
+        settled: &inside.settled,
+        report: &inside.kernel,
+        failure: &|message| inside.shared.stats.failure(message),
     };
-    let probing = watch_node_port(
-        inside.spec.front,
-        node_port,
-        &inside.spec.page,
-        inside.feeds.endpoints.clone(),
-        &inside.position,
-        &inside.shared,
-    );
-    let leasing = keep_leases(front, inside.position.subscribe(), &inside.settled, &inside.shared);
-    tokio::join!(probing, leasing);
+    front::keep(front, inputs).await;
 }
 
 /// Scouts where there is a choice between ways. Never ends by itself.
 async fn look_around(inside: &Inside) {
-    if inside.spec.mode == Mode::Auto {
+    if matches!(inside.spec.mode, Mode::Auto | Mode::Kernel) {
         super::scout::scout(&inside.shared, &inside.scouted).await;
     }
     inside.scouted.send_replace(true);
@@ -372,6 +359,7 @@ impl View {
             front: inside.spec.front,
             position,
             position_since: seen.position_since,
+            kernel: inside.kernel.borrow().clone(),
             phase: seen.phase,
             phase_since: seen.phase_since,
             over: seen.over.clone(),

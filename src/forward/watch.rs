@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::endpoints::{Endpoint, Index, Member, of_pod, of_slice, slice_port};
+use super::endpoints::{Endpoint, Index, Member, Policy, Routes, of_pod, of_slice, slice_port};
 use super::spec::{Kind, Spec};
 use crate::model::{ObjectRef, PortRef};
 use crate::observe::client::{self, Cluster, connect, innermost};
@@ -89,6 +90,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Feeds {
     pub endpoints: watch::Receiver<Endpoints>,
+    /// The same for the kernel carrier.
+    pub routes: watch::Receiver<Routes>,
+    /// What the Service says about sessions and sources.
+    pub policy: watch::Receiver<Policy>,
+    /// The addresses of the node this is, as the cluster knows them; none elsewhere.
+    pub node_addresses: Vec<IpAddr>,
     /// For tunnels; changes when the kubeconfig is read anew.
     pub client: watch::Receiver<Client>,
     /// None while the API server answers.
@@ -103,7 +110,11 @@ pub struct Watch {
     ports: Vec<Option<PortRef>>,
     index: Index,
     pods: Option<String>,
+    /// The name of this node; none where this machine is none.
+    node: Option<String>,
     to_endpoints: watch::Sender<Endpoints>,
+    to_routes: watch::Sender<Routes>,
+    to_policy: watch::Sender<Policy>,
     to_client: watch::Sender<Client>,
     to_loss: watch::Sender<Option<Loss>>,
 }
@@ -135,21 +146,27 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
     }
     let (client, tunnels) = clients(&cluster)?;
     let (to_endpoints, endpoints) = watch::channel(Endpoints::default());
+    let (to_routes, routes) = watch::channel(Routes::default());
+    let (to_policy, policy) = watch::channel(Policy::default());
     let (to_client, client_feed) = watch::channel(tunnels);
     let (to_loss, loss) = watch::channel(None);
+    let (node, node_addresses) = own_node(&cluster.client).await;
     let mut watch = Watch {
         spec: spec.clone(),
         client,
         ports: Vec::new(),
         index: Index::default(),
         pods: None,
+        node,
         to_endpoints,
+        to_routes,
+        to_policy,
         to_client,
         to_loss,
     };
     watch.first_look().await?;
     watch.publish();
-    Ok((watch, Feeds { endpoints, client: client_feed, loss }))
+    Ok((watch, Feeds { endpoints, routes, policy, node_addresses, client: client_feed, loss }))
 }
 
 /// One for the watches, and one for tunnels.
@@ -219,6 +236,8 @@ impl Watch {
 
     fn resolve(&mut self, service: &Service) {
         self.ports = self.spec.pairs.iter().map(|p| slice_port(service, &p.port)).collect();
+        let policy = Policy::of(service);
+        self.to_policy.send_if_modified(|old| std::mem::replace(old, policy) != policy);
     }
 
     fn publish(&self) {
@@ -231,6 +250,12 @@ impl Watch {
                 tracing::info!(event = "endpoints", usable = pods.len(), pods = pods.join(","));
                 *old = new;
             }
+            changed
+        });
+        let routes = self.index.routes(&self.ports, *self.to_policy.borrow(), self.node.as_deref());
+        self.to_routes.send_if_modified(|old| {
+            let changed = *old != routes;
+            *old = routes;
             changed
         });
     }
@@ -353,6 +378,32 @@ impl Watch {
         }
         all
     }
+}
+
+/// The node this is: its name, and those of its addresses that this machine holds. Where nodes may not be listed, this
+/// machine's name is tried: kubelet calls its node so unless told otherwise.
+async fn own_node(client: &Client) -> (Option<String>, Vec<IpAddr>) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let all = kube::api::ListParams::default();
+    let Ok(Ok(nodes)) = timeout(IDENTITY_TIMEOUT, nodes.list(&all)).await else { return (own_name(), Vec::new()) };
+    for node in nodes {
+        let addresses = node.status.iter().flat_map(|s| s.addresses.iter().flatten());
+        // Only a machine's own address can be bound; nothing is sent.
+        let held =
+            addresses.filter_map(|a| a.address.parse().ok()).filter(|ip: &IpAddr| UdpSocket::bind((*ip, 0)).is_ok());
+        let held: Vec<IpAddr> = held.collect();
+        if !held.is_empty() {
+            return (Some(node.name_any()), held);
+        }
+    }
+    (None, Vec::new())
+}
+
+fn own_name() -> Option<String> {
+    #[cfg(unix)]
+    return rustix::system::uname().nodename().to_str().ok().map(str::to_lowercase);
+    #[cfg(not(unix))]
+    None
 }
 
 /// The cluster's identity, again and again. Its failure also tells that the API server is away: a watch of a vanished

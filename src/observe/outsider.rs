@@ -4,28 +4,47 @@
 //! where a dial from the node itself would pass OUTPUT and prove less. The namespace is held by a child process whose
 //! stdin we keep: it ends when we end, however we end, and the namespace and the veth pair go with it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use rustix::thread::LinkNameSpaceType;
 
 /// Source range of all outsider probes: RFC 2544's benchmark range, which no client of a real network uses.
 /// Our own rules and our own listener leave it alone, so that a probe tells the truth about the NodePort.
 pub const OUTSIDER_RANGE: &str = "198.18.0.0/15";
+/// The same for IPv6: RFC 5180's.
+pub const OUTSIDER_RANGE_V6: &str = "2001:2::/48";
 
 /// Whether an address is that of an outsider probe.
 pub fn is_outsider(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.octets()[0] == 198 && ip.octets()[1] & 0xfe == 18,
-        IpAddr::V6(ip) => ip.to_ipv4_mapped().is_some_and(|ip| is_outsider(IpAddr::V4(ip))),
+        IpAddr::V6(ip) => {
+            ip.segments()[..3] == [0x2001, 2, 0] || ip.to_ipv4_mapped().is_some_and(|ip| is_outsider(IpAddr::V4(ip)))
+        }
     }
+}
+
+/// The addresses of one family on the link between the node and the namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// The node's end.
+    pub gate: IpAddr,
+    /// What dials from inside come from: a stranger, whom no rule of ours serves.
+    pub stranger: IpAddr,
+    /// A second address inside, for a probe that our own rules shall serve.
+    pub prover: IpAddr,
 }
 
 /// A namespace that is there while this value lives.
 pub struct Outsider {
     holder: Child,
     namespace: std::fs::File,
+    v4: Link,
+    /// None where the node has no IPv6.
+    v6: Option<Link>,
 }
 
 impl Outsider {
@@ -48,19 +67,48 @@ impl Outsider {
         while std::fs::read_link(&path).is_ok_and(|ns| ns == own) && std::time::Instant::now() < deadline {
             std::thread::yield_now();
         }
-        let outsider = Self { namespace: std::fs::File::open(&path)?, holder };
-        // One /30 of the range for each process, so that a standby and a fix can probe side by side.
-        let block = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + (pid % 32_768) * 4;
-        let (node_side, inside) = (Ipv4Addr::from(block + 1), Ipv4Addr::from(block + 2));
+        // One block of the range for each process, so that a standby and a fix can probe side by side.
+        let block = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + (pid % 16_384) * 8;
+        let v4 = |host| IpAddr::V4(Ipv4Addr::from(block + host));
+        let network = u128::from(Ipv6Addr::new(0x2001, 2, 0, u16::try_from(pid % 65_536).unwrap_or(0), 0, 0, 0, 0));
+        let v6 = |host| IpAddr::V6(Ipv6Addr::from(network + host));
+        let mut outsider = Self {
+            namespace: std::fs::File::open(&path)?,
+            holder,
+            v4: Link { gate: v4(1), stranger: v4(2), prover: v4(3) },
+            v6: None,
+        };
         let link = format!("ba{pid}");
         run("ip", &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pid.to_string()])?;
-        run("ip", &["addr", "add", &format!("{node_side}/30"), "dev", &link])?;
         run("ip", &["link", "set", &link, "up"])?;
         let enter = format!("--net={path}");
-        run("nsenter", &[&enter, "ip", "addr", "add", &format!("{inside}/30"), "dev", "eth0"])?;
         run("nsenter", &[&enter, "ip", "link", "set", "eth0", "up"])?;
-        run("nsenter", &[&enter, "ip", "route", "add", "default", "via", &node_side.to_string()])?;
+        address(&enter, &link, outsider.v4, 29)?;
+        let sixth = Link { gate: v6(1), stranger: v6(2), prover: v6(3) };
+        if address(&enter, &link, sixth, 64).is_ok() {
+            outsider.v6 = Some(sixth);
+        }
         Ok(outsider)
+    }
+
+    /// The addresses of the family that `like` has; none where the node has no IPv6.
+    pub fn link(&self, like: IpAddr) -> Option<Link> {
+        if like.is_ipv4() { Some(self.v4) } else { self.v6 }
+    }
+
+    /// A TCP socket of the namespace with this source address, not yet connected and not blocking. It stays in the
+    /// namespace whoever uses it.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn socket(&self, source: IpAddr) -> std::io::Result<TcpStream> {
+        let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        self.inside(|| {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+            bind(&socket, &SocketAddr::new(source, 0))?;
+            Ok(TcpStream::from(socket))
+        })?
     }
 
     /// Runs `dial` in a thread inside the namespace and waits for it. `dial` must block, not await: a task of an
@@ -86,6 +134,20 @@ impl Drop for Outsider {
         drop(self.holder.stdin.take());
         let _ = self.holder.wait();
     }
+}
+
+/// Gives both ends of the link their addresses of one family.
+fn address(enter: &str, link: &str, of: Link, prefix: u8) -> std::io::Result<()> {
+    // nodad: an address that waits for an echo of itself cannot be used for a second.
+    let nodad: &[&str] = if of.gate.is_ipv6() { &["nodad"] } else { &[] };
+    let ip = |ip: IpAddr| format!("{ip}/{prefix}");
+    run("ip", &[&["addr", "add", &ip(of.gate), "dev", link], nodad].concat())?;
+    for inside in [of.stranger, of.prover] {
+        run("nsenter", &[&[enter, "ip", "addr", "add", &ip(inside), "dev", "eth0"], nodad].concat())?;
+    }
+    let version = if of.gate.is_ipv4() { "-4" } else { "-6" };
+    let (gate, source) = (of.gate.to_string(), of.stranger.to_string());
+    run("nsenter", &[enter, "ip", version, "route", "add", "default", "via", &gate, "dev", "eth0", "src", &source])
 }
 
 /// Runs a program of iproute2 or util-linux; its stderr is the error.

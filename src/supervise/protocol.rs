@@ -163,6 +163,7 @@ mod tests {
                 front: Front::Never,
                 position: None,
                 position_since: None,
+                kernel: crate::forward::front::KernelReport::default(),
                 phase,
                 phase_since: at,
                 over: None,

@@ -49,6 +49,12 @@ impl Standby {
         self.position
     }
 
+    /// The NodePort is known to be broken without a probe.
+    pub fn certain(&mut self, now: u64) -> Position {
+        self.failures = self.failures.max(FAILURES - 1);
+        self.observe(now, false)
+    }
+
     /// Takes one probe of the NodePort itself, made at `now`.
     pub fn observe(&mut self, now: u64, passed: bool) -> Position {
         if passed {
@@ -94,6 +100,13 @@ mod tests {
         let mut standby = Standby::default();
         let probes = [(0, true), (1, false), (2, true), (3, false), (4, false)];
         assert_eq!(play(&mut standby, &probes), [Behind, Behind, Behind, Behind, Front]);
+    }
+
+    #[test]
+    fn what_is_certain_needs_no_second_look() {
+        let mut standby = Standby::default();
+        assert_eq!(standby.observe(0, true), Position::Behind);
+        assert_eq!(standby.certain(1), Position::Front);
     }
 
     #[test]

@@ -2,47 +2,17 @@
 //! and `nft`; says so and ends where one is missing.
 
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{LIMIT, Place, page_at};
 use e2e::apiserver::Api;
+
+use super::net::{inside, nft, ruleset, run, until};
+use super::{Place, page_at};
 
 const NODE: &str = "10.9.0.1";
 const PORT: u16 = 30080;
 const PAGE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<title>Simple Bookstore App</title>";
-
-/// Runs `test` (by its full name) in a namespace of its own. True inside.
-fn inside(test: &str) -> bool {
-    if std::env::var_os("BOOKACCESS_TEST_INSIDE").is_some() {
-        return true;
-    }
-    let there = |program: &str| {
-        Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    };
-    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
-    if !root || !["unshare", "ip", "nft"].into_iter().all(there) {
-        eprintln!("NOT RUN: {test} needs root, unshare, ip and nft");
-        return false;
-    }
-    let own = std::env::current_exe().unwrap();
-    let mut child = Command::new("unshare");
-    let status = child.args(["--net", "--"]).arg(own).args(["--exact", test, "--nocapture"]);
-    assert!(status.env("BOOKACCESS_TEST_INSIDE", "1").status().unwrap().success());
-    false
-}
-
-fn run(line: &str) {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{line}");
-}
-
-fn nft(script: &str) {
-    use std::io::Write;
-    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success(), "{script}");
-}
 
 /// kube-proxy's rule for the NodePort, leading wherever we say.
 fn node_port_leads_to(backend: &str) {
@@ -81,18 +51,6 @@ fn node(front: &str) -> (Place, SocketAddr) {
 fn answers() -> bool {
     let address = format!("{NODE}:{PORT}").parse().unwrap();
     TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
-}
-
-fn until(what: &str, reached: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !reached() {
-        assert!(Instant::now() < deadline, "never {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn ruleset() -> String {
-    String::from_utf8(Command::new("nft").args(["list", "ruleset"]).output().unwrap().stdout).unwrap()
 }
 
 #[test]

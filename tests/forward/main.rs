@@ -5,6 +5,10 @@
 
 #[cfg(target_os = "linux")]
 mod front;
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
+mod net;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -274,7 +278,7 @@ fn bad_orders_are_refused_with_what_would_be_right() {
         ("forward start svc/productpagee :http", 2, "productpage"),
         ("forward start svc/productpage 70000:http", 2, "30080:http"),
         ("forward start svc/productpage :http --address nowhere", 2, "nowhere"),
-        ("forward start svc/productpage :http --mode kernel", 2, "direct"),
+        ("forward start svc/productpage :http --mode kernel --address 127.0.0.1", 2, "auto"),
         ("forward start pod/nope :80", 2, "pod/nope"),
         ("forward logs nope", 2, "nope"),
     ] {

@@ -184,6 +184,25 @@ impl Api {
         self.change(|world| world.set_pods(pods));
     }
 
+    /// The same, and they run on this node.
+    pub fn set_pods_on(&self, node: &str, pods: &[SocketAddr]) {
+        self.change(|world| {
+            world.runs_on = Some(node.to_owned());
+            world.set_pods(pods);
+        });
+    }
+
+    /// A field of the Service's spec is this from now on.
+    pub fn set_spec(&self, field: &str, value: serde_json::Value) {
+        self.change(|world| {
+            if let Some(mut service) = world.service.clone() {
+                service["spec"][field] = value;
+                world.service = Some(service.clone());
+                world.record(SERVICES, "MODIFIED", service);
+            }
+        });
+    }
+
     /// The Service goes.
     pub fn delete_service(&self) {
         self.change(|world| {

@@ -20,6 +20,8 @@ pub(super) struct World {
     /// The Service's ports by name, as the pods have them.
     ports: Vec<(String, u16)>,
     pods: Vec<IpAddr>,
+    /// The node that slices say the pods run on; they need not say.
+    pub runs_on: Option<String>,
     /// Every change so far: the resource, and the watch event. A resourceVersion is an index into it.
     pub changes: Vec<(&'static str, Value)>,
 }
@@ -34,7 +36,15 @@ impl World {
             "spec": {"type": "ClusterIP", "selector": {"app": "productpage"}, "ports": service_ports},
         });
         let ports = ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect();
-        Self { uid: "first-cluster".to_owned(), node, service: Some(service), ports, pods, changes: Vec::new() }
+        Self {
+            uid: "first-cluster".to_owned(),
+            node,
+            service: Some(service),
+            ports,
+            pods,
+            runs_on: None,
+            changes: Vec::new(),
+        }
     }
 
     /// Records a change of an object; whoever watches is told of it.
@@ -48,8 +58,9 @@ impl World {
             *port = pod.port();
         }
         self.pods = pods.iter().map(SocketAddr::ip).collect();
-        let slice = self.slice();
-        self.record(SLICES, "MODIFIED", slice);
+        for slice in self.slices() {
+            self.record(SLICES, "MODIFIED", slice);
+        }
     }
 
     /// A pod that listens elsewhere is another pod.
@@ -73,10 +84,16 @@ impl World {
         }
     }
 
-    fn slice(&self) -> Value {
+    /// One for each family, as the controller writes them.
+    fn slices(&self) -> [Value; 2] {
+        [("productpage-1", true), ("productpage-2", false)].map(|(name, v4)| self.slice(name, v4))
+    }
+
+    fn slice(&self, name: &str, v4: bool) -> Value {
         let endpoints: Vec<Value> = (0..self.pods.len())
+            .filter(|number| self.pods[*number].is_ipv4() == v4)
             .map(|number| {
-                json!({"addresses": [self.pods[number]], "conditions": {"ready": true, "serving": true},
+                json!({"nodeName": self.runs_on, "addresses": [self.pods[number]], "conditions": {"ready": true, "serving": true},
                        "targetRef": {"kind": "Pod", "name": format!("pod-{number}"), "namespace": "bookinfo",
                                      "uid": self.pod_uid(number)}})
             })
@@ -85,9 +102,9 @@ impl World {
             self.ports.iter().map(|(name, port)| json!({"name": name, "port": port, "protocol": "TCP"})).collect();
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": "productpage-1", "namespace": "bookinfo", "resourceVersion": "1",
+            "metadata": {"name": name, "namespace": "bookinfo", "resourceVersion": "1",
                          "labels": {"kubernetes.io/service-name": "productpage"}},
-            "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
+            "addressType": if v4 { "IPv4" } else { "IPv6" }, "endpoints": endpoints, "ports": ports,
         })
     }
 
@@ -127,7 +144,7 @@ impl World {
                 list("NamespaceList", "v1", vec![namespace("kube-system", &self.uid), namespace("bookinfo", "b")])
             }
             SERVICES | "/api/v1/services" => list("ServiceList", "v1", self.service.iter().cloned().collect()),
-            SLICES => list("EndpointSliceList", "discovery.k8s.io/v1", vec![self.slice()]),
+            SLICES => list("EndpointSliceList", "discovery.k8s.io/v1", self.slices().into()),
             _ if path == format!("{SERVICES}/productpage") && self.service.is_some() => {
                 (200, self.service.clone().unwrap_or_default())
             }

@@ -10,8 +10,9 @@ use crate::cli::args::Globals;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::facts::node::internal_ips;
+use crate::forward::front::Reason;
 use crate::forward::spec::{self, Front, Kind, Mode, Page, Pair, Spec, TargetWord};
-use crate::forward::{ForwardArgs, run, watch};
+use crate::forward::{ForwardArgs, ForwardVerb, watch};
 use crate::model::{PortRef, Target, Text};
 use crate::observe::client::{Cluster, innermost, pinned};
 use crate::observe::{self, Scope};
@@ -28,7 +29,13 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
     let metrics = args.metrics.as_deref().map(spec::metrics).transpose()?;
     let word = args.target.as_deref().map(str::parse::<TargetWord>).transpose()?;
     if args.mode == Mode::Kernel {
-        return Err(run::Error::NoKernelCarrier.into());
+        let useless = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified();
+        if !args.addresses.is_empty() && addresses.iter().all(useless) {
+            return Err(Reason::NoAddress.into());
+        }
+        if !statedir::is_root() {
+            return Err(Reason::NotRoot.into());
+        }
     }
     if args.front && !statedir::is_root() {
         return Err(ExpectedError::not_root(Text::new("error.forward.front_needs_root")));
@@ -68,12 +75,18 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
             if spec.pairs.is_empty() {
                 spec.pairs.push(own_port(&cluster, &target).await?);
             }
+            // On the nodePort of a node it stands by: in front only while that port fails.
+            let on_node_port = spec.pairs.iter().any(|p| Some(p.listen) == target.node_port)
+                && !spec.addresses.iter().all(IpAddr::is_loopback);
+            if args.verb == ForwardVerb::Start && spec.front == Front::Never && on_node_port && statedir::is_root() {
+                spec.front = Front::Standby;
+            }
             spec.namespace = target.namespace;
             spec.name = target.service;
             spec.page = Page { path: target.path, marker: target.marker };
         }
     }
-    if args.front && args.addresses.is_empty() {
+    if (args.front || args.mode == Mode::Kernel) && args.addresses.is_empty() {
         spec.addresses = vec![node_address(&cluster).await?];
     }
     Ok(spec)

@@ -109,7 +109,7 @@ fn finish(args: &Args, report: &Report) -> Result<ExitCode> {
 }
 
 /// Builds the product as it is shipped.
-fn release() -> Result<PathBuf> {
+pub fn release() -> Result<PathBuf> {
     let built = suite::cargo(&["build", "--locked", "--release", "--bin", "kubectl-bookaccess"], &[])?;
     ensure!(built.good(), "kubectl-bookaccess cannot be built");
     let folder = std::env::current_exe().context("where this program lies")?;
