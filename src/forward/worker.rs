@@ -3,10 +3,13 @@
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -159,8 +162,14 @@ impl Worker {
         };
         loop {
             match listener.accept().await {
-                Ok((client, peer)) => {
-                    let replay = Replay::new(brought(&client));
+                Ok((mut client, peer)) => {
+                    #[cfg(not(target_os = "linux"))]
+                    {
+                        // Elsewhere it inherits nothing from the listening socket.
+                        drop(client.set_nodelay(true));
+                        super::carrier::direct::keep_alive(&client);
+                    }
+                    let replay = Replay::new(brought(&mut client));
                     self.admit(client, peer.ip(), pair, replay);
                 }
                 // The client left before it was accepted.
@@ -198,23 +207,15 @@ impl Worker {
 }
 
 /// What a new connection's client has sent already. A request is most often there by now, and need not be waited for.
-#[cfg(target_os = "linux")]
-fn brought(client: &TcpStream) -> Vec<u8> {
+fn brought(client: &mut TcpStream) -> Vec<u8> {
     /// A request without a body commonly fits; the rest of a longer one is read later.
-    const COMMON: usize = 2048;
-    let mut bytes = Vec::with_capacity(COMMON);
-    let flags = rustix::net::RecvFlags::empty();
-    match rustix::net::recv(client, rustix::buffer::spare_capacity(&mut bytes), flags) {
-        // An end or an error is met again by whoever reads next.
-        Ok(_) if !bytes.is_empty() => bytes,
+    const COMMON: usize = 4096;
+    let mut bytes = [0; COMMON];
+    let mut buffer = ReadBuf::new(&mut bytes);
+    // Nobody has to be woken: who reads next says so himself, and meets an end or an error again.
+    let mut nobody = Context::from_waker(Waker::noop());
+    match Pin::new(client).poll_read(&mut nobody, &mut buffer) {
+        Poll::Ready(Ok(())) => buffer.filled().to_vec(),
         _ => Vec::new(),
     }
-}
-
-/// Elsewhere connections inherit nothing from the listening socket.
-#[cfg(not(target_os = "linux"))]
-fn brought(client: &TcpStream) -> Vec<u8> {
-    drop(client.set_nodelay(true));
-    super::carrier::direct::keep_alive(client);
-    Vec::new()
 }
