@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::carrier::Carriers;
+use super::doors::Refusal;
 use super::listener::{Listeners, Socket};
 use super::relay::Replay;
 use super::session::{Client, Shared, serve};
@@ -65,6 +66,7 @@ impl Workers {
     /// # Errors
     /// Where the system gives no thread or no descriptors for it.
     pub fn start(shared: &Arc<Shared>, carriers: Vec<Carriers>, listeners: Listeners) -> std::io::Result<Self> {
+        raise_descriptor_limit();
         let (go, abort) = (CancellationToken::new(), CancellationToken::new());
         let mut shares: Vec<Vec<Socket>> = listeners.share_out(carriers.len());
         let mut threads = Vec::new();
@@ -122,6 +124,19 @@ impl Workers {
             if join.join().is_err() {
                 tracing::error!(event = "data-thread-panicked");
             }
+        }
+    }
+}
+
+/// Each connection takes two descriptors, and the usual soft limit of 1,024 is there for programs that use select(2).
+/// Best effort: where it stays low, connections wait in the kernel's queue.
+fn raise_descriptor_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+            tracing::info!(event = "descriptor-limit", error = %error);
         }
     }
 }
@@ -194,10 +209,14 @@ impl Worker {
         stats.total.fetch_add(1, Relaxed);
         let peer = peer.to_canonical();
         let open = stats.live.fetch_add(1, Relaxed);
-        if !self.shared.doors.enter(peer, usize::try_from(open).unwrap_or(usize::MAX)) {
+        if let Err(refusal) = self.shared.doors.enter(peer, open) {
             stats.live.fetch_sub(1, Relaxed);
             stats.refused.fetch_add(1, Relaxed);
-            stats.failure(format!("limit of connections reached, {peer} turned away"));
+            stats.failure(match refusal {
+                Refusal::NotAllowed => format!("{peer} turned away: its address is not allowed"),
+                Refusal::Full => format!("{peer} turned away: the limit of connections is reached"),
+                Refusal::TooMany => format!("{peer} turned away: its limit of connections is reached"),
+            });
             drop(client.set_zero_linger());
             return;
         }
