@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::balancer::Way;
 use super::carrier::Carriers;
 use super::carrier::tunnel::{MOST_TUNNELS, Tunnel, TunnelStats};
+use super::doors::Terms;
 use super::front::{self, KernelReport, Reason};
 use super::listener::{self, Listeners, Socket};
 use super::report::{Failure, Phase, Report};
@@ -126,7 +127,7 @@ impl Forward {
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
         let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
-        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways));
+        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways, Terms::of(&spec)));
         let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
         let sockets = listeners.copies().map_err(Error::Threads)?;
         let workers = Workers::start(&shared, carriers, listeners).map_err(Error::Threads)?;
@@ -318,6 +319,11 @@ impl View {
     /// A successor serves on the same sockets and under the same rules: accepts no more and leaves the rules alone.
     pub fn give_way(&self) {
         self.0.succeeded.cancel();
+    }
+
+    /// Takes over limits, guests and wait page of another version of the order. Who is connected stays connected.
+    pub fn obey(&self, spec: &Spec) {
+        self.0.shared.doors.change(Terms::of(spec));
     }
 
     /// Waits until every data thread gave a sign of life. One that hangs never does.

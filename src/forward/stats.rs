@@ -22,6 +22,8 @@ pub struct Stats {
     pub retried: AtomicU64,
     /// Turned away because a limit was reached.
     pub refused: AtomicU64,
+    /// Browsers that were shown that no pod is ready.
+    pub pages: AtomicU64,
     /// Bytes from clients.
     pub sent: AtomicU64,
     /// Bytes to clients.
@@ -68,13 +70,18 @@ impl Stats {
 }
 
 /// A counter raised while this value lives.
-pub struct Raised<'a>(&'a AtomicU64);
+pub struct Raised<'a>(&'a AtomicU64, u64);
 
 impl<'a> Raised<'a> {
     /// Raises it by one.
     pub fn new(counter: &'a AtomicU64) -> Self {
-        counter.fetch_add(1, Relaxed);
-        Self(counter)
+        let before = counter.fetch_add(1, Relaxed);
+        Self(counter, before)
+    }
+
+    /// What it was before.
+    pub fn before(&self) -> u64 {
+        self.1
     }
 }
 
