@@ -1,6 +1,8 @@
 //! The verb `forward`: in this terminal, or as a process in the background.
 
 pub mod order;
+#[cfg(unix)]
+mod service;
 mod words;
 
 use std::io::Write;
@@ -31,7 +33,15 @@ const FOLLOW: Duration = Duration::from_millis(250);
 pub async fn run(globals: Globals, args: ForwardArgs) -> Result<Exit, ExpectedError> {
     match args.verb {
         ForwardVerb::Foreground => foreground(&globals, &args).await,
+        #[cfg(unix)]
+        ForwardVerb::Start if args.print_unit => service::print(&globals, &args).await,
+        #[cfg(unix)]
+        ForwardVerb::Start if args.systemd => service::install(&globals, &args).await,
         ForwardVerb::Start => start(&globals, &args).await,
+        #[cfg(unix)]
+        ForwardVerb::Service => service::serve(&globals, &args).await,
+        #[cfg(not(unix))]
+        ForwardVerb::Service => Err(supervise::Error::ForegroundOnly.into()),
         ForwardVerb::Stop => stop(&globals, &args).await,
         ForwardVerb::Restart => restart(&globals, &args).await,
         ForwardVerb::Status => status(&globals, &args).await,

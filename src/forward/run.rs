@@ -325,6 +325,11 @@ impl View {
         lock(&self.0.sockets).iter().map(Socket::try_clone).collect()
     }
 
+    /// The port pairs that have sockets, and whether these are private; also once they are closed.
+    pub fn pairs(&self) -> Vec<(usize, bool)> {
+        (0..self.0.spec.pairs.len()).flat_map(|pair| [(pair, false), (pair, true)]).collect()
+    }
+
     /// A successor serves on the same sockets and under the same rules: accepts no more and leaves the rules alone.
     pub fn give_way(&self) {
         self.0.succeeded.cancel();

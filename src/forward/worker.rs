@@ -23,7 +23,7 @@ use super::relay::Replay;
 use super::session::{Client, Shared, serve};
 
 /// More threads than this gain nothing: the kernel's own work is the larger part.
-const MOST: usize = 8;
+pub const MOST: usize = 8;
 /// After an accept failed for want of descriptors or memory; the connection waits in the kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

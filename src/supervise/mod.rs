@@ -7,6 +7,8 @@ pub mod daemon;
 #[cfg(unix)]
 pub mod handover;
 pub mod log;
+#[cfg(unix)]
+pub mod notify;
 pub mod protocol;
 pub mod registry;
 #[cfg(unix)]
@@ -14,6 +16,8 @@ pub mod start;
 pub mod state;
 #[cfg(unix)]
 pub mod stop;
+#[cfg(unix)]
+pub mod unit;
 #[cfg(unix)]
 pub mod wire;
 
@@ -71,6 +75,9 @@ pub enum Error {
     TokenNeeded { id: String },
     #[error("forward {id} does not end (pid {pid})")]
     Stuck { id: String, pid: u32 },
+    #[cfg(unix)]
+    #[error(transparent)]
+    Unit(#[from] unit::Error),
     #[error("in the background only on Linux and macOS; run it in the foreground")]
     ForegroundOnly,
 }

@@ -116,6 +116,11 @@ impl Files {
         serde_json::from_str(&text).map_err(|error| Error::Damaged { path, message: error.to_string() })
     }
 
+    /// The systemd unit whose service this forward is.
+    pub fn unit(&self) -> Option<String> {
+        self.read_record().ok()?.unit
+    }
+
     /// Writes the orders, 0600.
     ///
     /// # Errors

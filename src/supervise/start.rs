@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::protocol::{FirstWord, Record, VERSION};
 use super::registry::{self, Files};
-use super::{Error, Started, control, log, stop};
+use super::{Error, Started, control, log, stop, unit};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::Spec;
@@ -43,7 +43,7 @@ pub async fn start(spec: &Spec) -> Result<Started, Error> {
         vacate(&files).await?;
     }
     let token = spec.connection.token.clone();
-    let record = Record { version: VERSION, spec, kubeconfig_env, token: token.is_some() };
+    let record = Record { version: VERSION, spec, kubeconfig_env, token: token.is_some(), unit: None };
     files.write_record(&record)?;
     let started = spawn(&files, &record, token).await;
     if started.is_err() {
@@ -65,6 +65,10 @@ pub async fn start(spec: &Spec) -> Result<Started, Error> {
 pub async fn restart(id: &str, token: Option<String>) -> Result<Started, Error> {
     let files = Files::own(id)?;
     let record = files.read_record()?;
+    if let Some(unit) = &record.unit {
+        unit::restart(unit).await?;
+        return running(&files).ok_or_else(|| registry::Error::NoSuch { id: id.to_owned() }.into());
+    }
     if record.token && token.is_none() {
         return Err(Error::TokenNeeded { id: id.to_owned() });
     }
@@ -77,7 +81,8 @@ async fn vacate(files: &Files) -> Result<(), Error> {
     if control::answers(files).await { Ok(()) } else { stop::end(files).await }
 }
 
-fn running(files: &Files) -> Option<Started> {
+/// Who serves these files' order.
+pub(crate) fn running(files: &Files) -> Option<Started> {
     let pid = files.holder().ok()??.pid?;
     let status = files.read_status()?;
     let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
@@ -135,7 +140,7 @@ fn exit_of(code: u8) -> Exit {
 }
 
 /// Tied to today's context, paths made absolute: the process lives on, and in another folder.
-fn anchored(spec: &Spec) -> (Spec, Option<String>) {
+pub(crate) fn anchored(spec: &Spec) -> (Spec, Option<String>) {
     let mut spec = Spec { connection: pinned(&spec.connection), ..spec.clone() };
     let connection = &mut spec.connection;
     for path in [

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use super::registry::{self, Files};
-use super::{Error, control};
+use super::{Error, control, unit};
 use crate::forward::Kind;
 use crate::forward::run::DRAIN;
 
@@ -22,6 +22,9 @@ pub async fn stop(id: &str) -> Result<(), Error> {
     let files = Files::own(id)?;
     if !files.record().exists() && !files.status().exists() {
         return Err(registry::Error::NoSuch { id: id.to_owned() }.into());
+    }
+    if let Some(unit) = files.unit() {
+        unit::remove(&unit).await?;
     }
     end(&files).await?;
     files.remove();
