@@ -46,7 +46,7 @@ fn survives(stage: &Stage, way: Way, faults: &[&str]) -> Result<()> {
 
 #[test]
 fn f01_kernel_survives_what_happens_to_pods_and_to_itself() {
-    scenario("f01_kernel", |stage| survives(stage, Way::Kernel, &["rollout", "pod-killed", "restarted", "wedged"]));
+    scenario("f01_kernel", |stage| survives(stage, Way::Kernel, &["rollout", "pod-killed", "restarted"]));
 }
 
 #[test]
