@@ -163,7 +163,6 @@ impl Tap for Down<'_, '_> {
     }
 
     fn delivered(&mut self, count: usize) {
-        self.0.answer += count as u64;
         self.0.stats.received.fetch_add(count as u64, Relaxed);
         self.0.answer = self.0.answer.saturating_add(count);
         self.0.touch(true);
