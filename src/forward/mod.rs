@@ -14,6 +14,7 @@ pub mod flow;
 pub mod front;
 pub mod holder;
 pub mod listener;
+pub mod metrics;
 pub mod proxy_protocol;
 pub mod refusal;
 pub mod relay;

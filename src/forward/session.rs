@@ -20,7 +20,7 @@ use super::carrier::Upstream;
 use super::doors::{Doors, Terms};
 use super::endpoints::Endpoint;
 use super::relay::{Bounds, End, Replay, relay};
-use super::stats::{Raised, Stats, lock};
+use super::stats::{self, Abort, Raised, Stats, lock};
 use super::watch::Endpoints;
 use super::worker::Worker;
 use super::{proxy_protocol, wait_page};
@@ -89,7 +89,7 @@ impl Shared {
             .and_then(|index| self.ways.iter().filter_map(|way| Choice::new(&set, index, *way)).find(is_open))
             .or_else(|| balancer.pick(&set, &self.ways, tried, now, dice))?;
         balancer.opened(choice.endpoint());
-        Some(Seat { shared: self, choice, worked: false })
+        Some(Seat { shared: self, choice, worked: false, result: stats::Result::Aborted, began: Instant::now() })
     }
 
     /// Where a client was led before, if it shall be led there again.
@@ -111,6 +111,8 @@ struct Seat<'a> {
     shared: &'a Shared,
     choice: Choice,
     worked: bool,
+    result: stats::Result,
+    began: Instant,
 }
 
 impl Seat<'_> {
@@ -120,9 +122,10 @@ impl Seat<'_> {
     }
 
     /// It failed, and another one is tried.
-    fn give_up(self, event: &str, error: &str, tried: &mut Vec<Choice>) {
+    fn give_up(mut self, event: &str, error: &str, tried: &mut Vec<Choice>) {
         tracing::info!(event = event, pod = self.name(), way = ?self.choice.way, error = error);
         self.shared.stats.retried.fetch_add(1, Relaxed);
+        self.result = stats::Result::Retried;
         tried.push(self.choice.clone());
     }
 }
@@ -134,6 +137,8 @@ impl Drop for Seat<'_> {
             balancer.worked(self.choice.endpoint(), self.choice.way);
         }
         balancer.closed(self.choice.endpoint());
+        drop(balancer);
+        self.shared.stats.ended(self.choice.endpoint(), self.result);
     }
 }
 
@@ -156,7 +161,8 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let shared = &self.worker.shared;
-        if let Err(why) = self.ended.take().unwrap_or_else(|| Err("the forward ends".to_owned())) {
+        if let Err(why) = self.ended.take().unwrap_or_else(|| Err(shared.stats.abort(Abort::Ended, "the forward ends")))
+        {
             tracing::warn!(event = "aborted", reason = %why);
             shared.stats.failed.fetch_add(1, Relaxed);
             shared.stats.failure(why);
@@ -183,7 +189,11 @@ async fn attempts(
 ) -> Result<(), String> {
     let shared = &*worker.shared;
     let terms = shared.doors.terms();
-    let header = if terms.proxy_protocol { introduce(client)? } else { Vec::new() };
+    let header = if terms.proxy_protocol {
+        introduce(client).map_err(|why| shared.stats.abort(Abort::Other, why))?
+    } else {
+        Vec::new()
+    };
     let began = Instant::now();
     let deadline = began + Duration::from_secs(terms.limits.patience_seconds);
     let mut endpoints = None;
@@ -209,7 +219,7 @@ async fn attempts(
                 return show(client, &terms, shared).await;
             }
             if Instant::now() >= deadline {
-                return Err(last);
+                return Err(shared.stats.abort(Abort::NoPod, last));
             }
             continue;
         };
@@ -227,17 +237,22 @@ async fn attempts(
             }
         };
         shared.stats.opened(seat.choice.way);
+        shared.stats.opened_after(seat.began.elapsed());
         shared.remember(peer, pair, seat.choice.endpoint());
         let rest = first[sent..].to_vec();
         let delivered = sent.cast_signed() as i64 - header.len().cast_signed() as i64;
         match carry(client, upstream, replay, rest, delivered, worker, &terms).await {
             End::Clean => {
                 seat.worked = true;
+                seat.result = stats::Result::Served;
                 return Ok(());
             }
             // The client left; that says nothing about the pod.
-            End::ClientLeft => return Ok(()),
-            End::Silent => return Err("no byte from either side".to_owned()),
+            End::ClientLeft => {
+                seat.result = stats::Result::Left;
+                return Ok(());
+            }
+            End::Silent => return Err(shared.stats.abort(Abort::Silent, "no byte from either side")),
             End::NotDelivered(why) => {
                 last = format!("{}: {why}", seat.name());
                 shun(shared, seat.choice.endpoint(), seat.choice.way, &ErrorKind::ConnectionRefused.into());
@@ -248,7 +263,9 @@ async fn attempts(
                 last = format!("{}: {why}", seat.name());
                 seat.give_up("repeated", &why, &mut tried);
             }
-            End::Unanswered(why) | End::Broken(why) => return Err(format!("{}: {why}", seat.name())),
+            End::Unanswered(why) | End::Broken(why) => {
+                return Err(shared.stats.abort(Abort::Broken, format!("{}: {why}", seat.name())));
+            }
         }
     }
 }
@@ -334,7 +351,7 @@ async fn park(
 ) -> Result<Parked, String> {
     let parked = Raised::new(&shared.stats.parked);
     if parked.before() >= terms.limits.parked as u64 {
-        return Err("too many connections wait for a pod".to_owned());
+        return Err(shared.stats.abort(Abort::Crowded, "too many connections wait for a pod"));
     }
     loop {
         let page_is_due = terms.wait_page.is_some() && Instant::now() >= page_at;
@@ -345,12 +362,12 @@ async fn park(
             changed = timeout_at(until, endpoints.changed()) => {
                 // The sender is gone only when the forward ends; then the deadline is what is left to wait for.
                 if matches!(changed, Ok(Err(_))) {
-                    return Err("the forward ends".to_owned());
+                    return Err(shared.stats.abort(Abort::Ended, "the forward ends"));
                 }
                 return Ok(Parked::Enough);
             }
             taken = replay.take_up(client), if replay.has_room() => {
-                taken.map_err(|error| format!("the client left: {error}"))?;
+                taken.map_err(|error| shared.stats.abort(Abort::Left, format!("the client left: {error}")))?;
             }
             () = sleep_until(page_at), if terms.wait_page.is_some() && !page_is_due => {}
         }

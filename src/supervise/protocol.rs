@@ -182,6 +182,7 @@ mod tests {
                 last_failure: None,
                 api_lost: None,
                 cluster: String::new(),
+                numbers: Default::default(),
             },
         }
     }
