@@ -24,6 +24,8 @@ pub enum Pin {
     ControlPlane,
     /// On a named node.
     Node(String),
+    /// On the nodes that are no control plane, as evenly as its replicas allow.
+    Workers,
 }
 
 /// How a scenario wants Bookinfo.
@@ -38,11 +40,13 @@ pub struct Bookinfo {
     pub loopback: bool,
     /// The page's application takes this long to start, in milliseconds.
     pub start_delay: u32,
+    /// How many pods the page has.
+    pub replicas: u8,
 }
 
 impl Default for Bookinfo {
     fn default() -> Self {
-        Self { pin: Pin::ControlPlane, parts: false, cluster_ip: false, loopback: false, start_delay: 0 }
+        Self { pin: Pin::ControlPlane, parts: false, cluster_ip: false, loopback: false, start_delay: 0, replicas: 1 }
     }
 }
 
@@ -59,6 +63,11 @@ impl Bookinfo {
 
     pub fn on(self, node: &str) -> Self {
         Self { pin: Pin::Node(node.to_owned()), ..self }
+    }
+
+    /// So many pods, on the workers.
+    pub fn spread(self, replicas: u8) -> Self {
+        Self { pin: Pin::Workers, replicas, ..self }
     }
 
     /// Applies it and waits until every pod is ready.
@@ -88,11 +97,16 @@ impl Bookinfo {
             }
             patches.push(deployment_patch(name, stand_in(env)));
         }
-        if let Pin::Node(node) = &self.pin {
+        if self.pin != Pin::ControlPlane {
+            let (path, value) = match &self.pin {
+                Pin::Node(node) => ("nodeSelector", json!({"kubernetes.io/hostname": node})),
+                _ => ("topologySpreadConstraints", evenly()),
+            };
             let spec = json!([
                 {"op": "remove", "path": "/spec/template/spec/nodeSelector"},
                 {"op": "remove", "path": "/spec/template/spec/tolerations"},
-                {"op": "add", "path": "/spec/template/spec/nodeSelector", "value": {"kubernetes.io/hostname": node}},
+                {"op": "add", "path": format!("/spec/template/spec/{path}"), "value": value},
+                {"op": "replace", "path": "/spec/replicas", "value": self.replicas},
             ]);
             patches.push(deployment_patch("productpage-v1", spec));
         }
@@ -122,6 +136,16 @@ impl Bookinfo {
 }
 
 const CONTAINER: &str = "/spec/template/spec/containers/0";
+
+/// No node has two pods more than another; nodes that the pods may not run on do not count, nor do those of an older
+/// template.
+fn evenly() -> Value {
+    json!([{
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
+        "nodeTaintsPolicy": "Honor", "labelSelector": {"matchLabels": {"app": "productpage"}},
+        "matchLabelKeys": ["pod-template-hash"],
+    }])
+}
 
 fn stand_in(env: Vec<Value>) -> Value {
     json!([

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Ended, Place};
 /// The environment variable that names the binary under test.
 pub const BINARY: &str = "BOOKACCESS_BIN";
 /// Where it is put at each place, and where its state lies there: both vanish with the place.
-const FOLDER: &str = "/run/bookaccess-e2e";
+pub const FOLDER: &str = "/run/bookaccess-e2e";
 const STATE: &str = "/var/lib/kubectl-bookaccess";
 /// `fix` waits up to 60 s for a rollout and verifies each step.
 const LIMIT: Duration = Duration::from_secs(150);

@@ -1,9 +1,11 @@
 //! The verb `forward`: in this terminal, or as a process in the background.
 
 pub mod order;
+#[cfg(unix)]
+mod service;
 mod words;
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,10 +33,18 @@ const FOLLOW: Duration = Duration::from_millis(250);
 pub async fn run(globals: Globals, args: ForwardArgs) -> Result<Exit, ExpectedError> {
     match args.verb {
         ForwardVerb::Foreground => foreground(&globals, &args).await,
+        #[cfg(unix)]
+        ForwardVerb::Start if args.print_unit => service::print(&globals, &args).await,
+        #[cfg(unix)]
+        ForwardVerb::Start if args.systemd => service::install(&globals, &args).await,
         ForwardVerb::Start => start(&globals, &args).await,
+        #[cfg(unix)]
+        ForwardVerb::Service => service::serve(&globals, &args).await,
+        #[cfg(not(unix))]
+        ForwardVerb::Service => Err(supervise::Error::ForegroundOnly.into()),
         ForwardVerb::Stop => stop(&globals, &args).await,
         ForwardVerb::Restart => restart(&globals, &args).await,
-        ForwardVerb::Status => status(&globals, &args),
+        ForwardVerb::Status => status(&globals, &args).await,
         ForwardVerb::Logs => logs(&globals, &args).await,
     }
 }
@@ -138,8 +148,8 @@ async fn restart(globals: &Globals, args: &ForwardArgs) -> Result<Exit, Expected
     told_started(globals.locale, &started)
 }
 
-fn status(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {
-    let mut all = supervise::list().map_err(supervise::Error::Files)?;
+async fn status(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {
+    let mut all = supervise::now().await.map_err(supervise::Error::Files)?;
     if let Some(target) = &args.target {
         all.retain(|s| fits(s, target, args.namespace.as_deref()));
         if all.is_empty() {
@@ -165,7 +175,7 @@ fn status(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> 
 async fn logs(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {
     let path = Files::own(&one(args)?).map_err(supervise::Error::Files)?.log();
     let failed = |source| supervise::Error::Files(supervise::registry::Error::File { path: path.clone(), source });
-    let entries = log::entries(&path).map_err(failed)?;
+    let (entries, mut follower) = log::Follower::open(&path).map_err(failed)?;
     let skip = args.tail.map_or(0, |tail| entries.len().saturating_sub(tail));
     let line = |entry: &log::Entry| {
         if args.raw { entry.raw.clone() } else { words::log_line(globals.locale, entry) }
@@ -174,25 +184,14 @@ async fn logs(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedErr
     if !args.follow {
         return Ok(Exit::Ok);
     }
-    let mut at = std::fs::metadata(&path).map_err(failed)?.len();
     loop {
         tokio::select! {
             () = tokio::time::sleep(FOLLOW) => {}
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Ok),
         }
         // The log of a stopped forward is gone.
-        let Ok(mut file) = std::fs::File::open(&path) else { return Ok(Exit::Ok) };
-        if file.metadata().map_err(failed)?.len() < at {
-            at = 0;
-        }
-        file.seek(SeekFrom::Start(at)).map_err(failed)?;
-        let text = std::io::read_to_string(file).map_err(failed)?;
-        // A line that is just being written is left for the next look.
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        at += whole as u64;
-        let said =
-            output::result(|out| text[..whole].lines().try_for_each(|l| writeln!(out, "{}", line(&log::parse(l)))));
-        if said? == output::Reader::Gone {
+        let Ok(news) = follower.news() else { return Ok(Exit::Ok) };
+        if output::result(|out| news.iter().try_for_each(|e| writeln!(out, "{}", line(e))))? == output::Reader::Gone {
             return Ok(Exit::Ok);
         }
     }

@@ -23,6 +23,7 @@ use args::{Invocation, Parsed, Verb};
 
 use crate::error::ExpectedError;
 use crate::exit::Exit;
+use crate::forward::ForwardVerb;
 use crate::i18n::Locale;
 use crate::telemetry;
 
@@ -48,7 +49,8 @@ fn start(args: &[OsString], locale: Locale) -> Result<Exit, ExpectedError> {
         Parsed::Run(invocation) => *invocation,
     };
     // The background process logs to its own file.
-    if !matches!(invocation.verb, Verb::ForwardDaemon(_)) {
+    let is_service = matches!(&invocation.verb, Verb::Forward(args) if args.verb == ForwardVerb::Service);
+    if !is_service && !matches!(invocation.verb, Verb::ForwardDaemon(_)) {
         telemetry::init(invocation.globals.verbosity);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(output::no_runtime)?;

@@ -60,7 +60,7 @@ pub async fn settled(field: &Field, limit: Duration, mut waiting: impl FnMut(&Ta
         let report = check::run(&facts);
         let waits_for = facts.targets.iter().find(|t| {
             let blamed = errors(&report, &t.target.to_string()).next().is_some();
-            t.reach.answers != Some(true) && !blamed && (t.settling || is_fresh(t, &facts))
+            t.reach.answers != Some(true) && !blamed && is_young(t, &facts)
         });
         let Some(target) = waits_for.filter(|_| Instant::now() < deadline) else {
             return snapshot;
@@ -75,6 +75,11 @@ pub async fn settled(field: &Field, limit: Duration, mut waiting: impl FnMut(&Ta
 /// What breaks access to a target.
 pub fn errors<'r>(report: &'r Report, target: &str) -> impl Iterator<Item = &'r Finding> {
     report.findings.iter().filter(move |f| f.target == target && f.severity == Severity::Error)
+}
+
+/// Whether a rollout or a fresh start is in progress, so that a page that does not answer yet is not broken yet.
+pub fn is_young(target: &TargetFacts<'_>, facts: &Facts<'_>) -> bool {
+    target.settling || is_fresh(target, facts)
 }
 
 /// So young that kube-proxy may not have written its rules yet.

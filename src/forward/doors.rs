@@ -1,44 +1,111 @@
-//! Who is let in: limits on open connections, in all and by client.
+//! Who is let in, and on what terms: ranges of addresses, limits on open connections in all and by client.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use ipnet::IpNet;
+
+use super::spec::{Limits, Spec};
 use super::stats::lock;
+use super::wait_page::{self, Words};
+use crate::i18n::say;
+use crate::model::Text;
 
 /// Locks over which clients are spread, so that data threads seldom meet.
 const SHARDS: usize = 16;
 
+/// What the order says of each connection.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    pub limits: Limits,
+    /// Empty: everybody.
+    pub allow: Vec<IpNet>,
+    /// Pods are told the client's address.
+    pub proxy_protocol: bool,
+    /// The answer to a browser that waits for a pod. None: it waits like everybody else.
+    pub wait_page: Option<Arc<[u8]>>,
+}
+
+impl Terms {
+    /// Of an order.
+    pub fn of(spec: &Spec) -> Self {
+        Self {
+            limits: spec.limits,
+            allow: spec.allow.clone(),
+            proxy_protocol: spec.proxy_protocol,
+            wait_page: spec.wait_page.then(|| page(spec).into()),
+        }
+    }
+
+    fn allows(&self, client: IpAddr) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|range| range.contains(&client))
+    }
+}
+
+fn page(spec: &Spec) -> Vec<u8> {
+    let word = |key: &'static str| say(spec.locale, &Text::new(key).with("target", spec.target()));
+    wait_page::answer(&Words {
+        language: spec.locale.tag(),
+        title: word("wait_page.title"),
+        lines: vec![word("wait_page.no_pod"), word("wait_page.reloads"), word("wait_page.diagnose")],
+    })
+}
+
+/// Why somebody is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// His address is in no range that is allowed.
+    NotAllowed,
+    /// There are too many connections, in all.
+    Full,
+    /// He has too many connections himself.
+    TooMany,
+}
+
 /// Open connections by client, over all sockets of a forward.
 pub struct Doors {
-    /// Connections at a time, in all.
-    pub in_all: usize,
-    /// Connections at a time from one address.
-    pub per_client: usize,
+    terms: RwLock<Arc<Terms>>,
     open: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
     spread: RandomState,
 }
 
-impl Default for Doors {
-    fn default() -> Self {
-        Self { in_all: 10_000, per_client: 512, open: Default::default(), spread: RandomState::new() }
-    }
-}
-
 impl Doors {
-    /// Lets one more connection of a client in, or not. `open` are those there in all. Who is let in has to leave.
-    pub fn enter(&self, client: IpAddr, open: usize) -> bool {
-        if open >= self.in_all {
-            return false;
+    /// With these terms.
+    pub fn new(terms: Terms) -> Self {
+        Self { terms: RwLock::new(Arc::new(terms)), open: Default::default(), spread: RandomState::new() }
+    }
+
+    /// The terms of this moment.
+    pub fn terms(&self) -> Arc<Terms> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Other terms from now on. Who is in stays in.
+    pub fn change(&self, terms: Terms) {
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(terms);
+    }
+
+    /// Lets one more connection of a client in. `open` are those there in all. Who is let in has to leave.
+    ///
+    /// # Errors
+    /// Where he is turned away.
+    pub fn enter(&self, client: IpAddr, open: u64) -> Result<(), Refusal> {
+        let terms = self.terms.read().unwrap_or_else(PoisonError::into_inner);
+        if !terms.allows(client) {
+            return Err(Refusal::NotAllowed);
+        }
+        if open >= terms.limits.connections as u64 {
+            return Err(Refusal::Full);
         }
         let mut shard = lock(self.shard(client));
         let count = shard.entry(client).or_default();
-        if *count >= self.per_client {
-            return false;
+        if *count >= terms.limits.per_client {
+            return Err(Refusal::TooMany);
         }
         *count += 1;
-        true
+        Ok(())
     }
 
     /// One of them is over.
@@ -54,5 +121,29 @@ impl Doors {
 
     fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
         &self.open[self.spread.hash_one(client) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn limits_count_who_is_in_and_ranges_keep_strangers_out() {
+        let (one, two): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let limits = Limits { connections: 3, per_client: 1, ..Limits::default() };
+        let terms = Terms { limits, allow: vec!["10.0.0.0/8".parse().unwrap()], ..Terms::default() };
+        let doors = Doors::new(terms.clone());
+        assert_eq!(doors.enter("192.0.2.1".parse().unwrap(), 0), Err(Refusal::NotAllowed));
+        assert_eq!(doors.enter("::1".parse().unwrap(), 0), Err(Refusal::NotAllowed));
+        assert_eq!(doors.enter(one, 0), Ok(()));
+        assert_eq!(doors.enter(one, 1), Err(Refusal::TooMany));
+        assert_eq!(doors.enter(two, 1), Ok(()));
+        doors.leave(one);
+        assert_eq!(doors.enter(one, 3), Err(Refusal::Full));
+        assert_eq!(doors.enter(one, 2), Ok(()));
+        doors.change(Terms { allow: Vec::new(), ..terms });
+        assert_eq!(doors.enter("::1".parse().unwrap(), 2), Ok(()));
     }
 }

@@ -154,7 +154,8 @@ impl Listeners {
     }
 }
 
-fn name(source: io::Error, address: SocketAddr) -> Error {
+/// What a failed bind means.
+pub(super) fn name(source: io::Error, address: SocketAddr) -> Error {
     match source.kind() {
         ErrorKind::AddrInUse => Error::InUse { address, holder: super::holder::of_port(address.port()) },
         ErrorKind::AddrNotAvailable => Error::NotOurs { address: address.ip() },

@@ -5,6 +5,7 @@
 //!                                      ^ index <- watch(EndpointSlice)      front: rules that lead the NodePort here
 //! ```
 
+pub mod affinity;
 pub mod balancer;
 pub mod carrier;
 pub mod doors;
@@ -13,6 +14,8 @@ pub mod flow;
 pub mod front;
 pub mod holder;
 pub mod listener;
+pub mod metrics;
+pub mod proxy_protocol;
 pub mod refusal;
 pub mod relay;
 pub mod report;
@@ -25,6 +28,7 @@ pub mod splice;
 #[cfg(target_os = "linux")]
 pub mod standby;
 pub mod stats;
+pub mod wait_page;
 pub mod watch;
 pub mod worker;
 

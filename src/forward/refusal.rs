@@ -100,6 +100,8 @@ impl From<supervise::Error> for ExpectedError {
             supervise::Error::Stuck { id, pid } => {
                 Self::new(Exit::Problem, Text::new("error.forward.stuck").with("id", id).with("pid", pid))
             }
+            #[cfg(unix)]
+            supervise::Error::Unit(error) => error.into(),
             supervise::Error::ForegroundOnly => Self::new(Exit::Usage, Text::new("error.forward.foreground_only"))
                 .hint(Text::new("error.forward.run_foreground")),
         }

@@ -20,12 +20,12 @@ use super::stats::Stats;
 const REPLAY_LIMIT: usize = 64 * 1024;
 /// After one side's end the other may be silent this long.
 const LINGER: Duration = Duration::from_secs(60);
-/// A client that closes after an answer, and sends nothing more, is done after so long a silence of the pod (tunnel).
+/// After a client's end, and after so long a silence of the pod, an answer counts as complete (tunnel).
 const QUIET: Duration = Duration::from_millis(200);
-/// And after a small answer, which comes in one piece, so long.
+/// The same for a client that ended after a small answer: a browser closing a connection that it does not need any more.
 const SHORT_QUIET: Duration = Duration::from_millis(2);
-/// An answer is small up to this size, in bytes.
-const SMALL: u64 = 64 * 1024;
+/// The size of a small answer.
+const SMALL: usize = 64 * 1024;
 /// While the forward closes, a connection on which nothing followed an answer for so long is idle.
 const IDLE: Duration = Duration::from_millis(500);
 /// A connection that lives so long may outlive its pod's node, and is watched for that. Most never get there.
@@ -114,13 +114,15 @@ impl Replay {
 struct Progress<'a> {
     replay: &'a mut Replay,
     stats: &'a Stats,
-    /// Bytes of the client that the pod's side took.
-    delivered: u64,
+    /// Bytes of the client that the pod's side took. Negative while what goes before them is not through.
+    delivered: i64,
     answered: bool,
     /// The last bytes went to the client.
     last_down: bool,
-    /// Bytes of the answer to what the client sent last.
-    answer: u64,
+    /// Bytes to the client since its last ones.
+    answer: usize,
+    /// The client ended before an answer came: it still waits for one.
+    ended_first: bool,
     /// Something moved since the clock was looked at.
     moved: bool,
     /// Something moved at all.
@@ -134,17 +136,18 @@ impl Tap for Up<'_, '_> {
     fn read(&mut self, bytes: &[u8]) {
         self.0.replay.record(bytes);
         self.0.last_down = false;
+        self.0.answer = 0;
     }
 
     fn delivered(&mut self, count: usize) {
-        self.0.delivered += count as u64;
-        self.0.answer = 0;
+        self.0.delivered = self.0.delivered.saturating_add_unsigned(count as u64);
         self.0.stats.sent.fetch_add(count as u64, Relaxed);
         self.0.touch(false);
     }
 
     fn ended(&mut self) {
         self.0.replay.ended = true;
+        self.0.ended_first = !self.0.last_down;
     }
 
     fn may_splice(&self) -> bool {
@@ -160,8 +163,8 @@ impl Tap for Down<'_, '_> {
     }
 
     fn delivered(&mut self, count: usize) {
-        self.0.answer += count as u64;
         self.0.stats.received.fetch_add(count as u64, Relaxed);
+        self.0.answer = self.0.answer.saturating_add(count);
         self.0.touch(true);
     }
 
@@ -179,12 +182,23 @@ impl Progress<'_> {
         self.began = true;
     }
 
+    /// How long the pod has to be silent after the client's end.
+    fn quiet(&self) -> Duration {
+        if !self.last_down {
+            LINGER
+        } else if self.ended_first || self.answer > SMALL {
+            QUIET
+        } else {
+            SHORT_QUIET
+        }
+    }
+
     /// How a connection ended that the pod's side broke.
     fn judge(&self, error: &io::Error) -> End {
         let why = error.to_string();
         if self.answered || self.replay.forgotten {
             End::Broken(why)
-        } else if self.delivered == 0 || error.kind() == io::ErrorKind::ConnectionRefused {
+        } else if self.delivered <= 0 || error.kind() == io::ErrorKind::ConnectionRefused {
             End::NotDelivered(why)
         } else if self.replay.is_safe_request() {
             End::Unanswered(why)
@@ -207,8 +221,8 @@ enum Sending {
     Failed(io::Error, Instant),
 }
 
-/// Terms of a relay.
-pub struct Terms<'a> {
+/// What bounds a relay.
+pub struct Bounds<'a> {
     pub stats: &'a Stats,
     /// The forward closes: idle connections end.
     pub closing: &'a CancellationToken,
@@ -216,15 +230,15 @@ pub struct Terms<'a> {
     pub first_byte: Option<Duration>,
 }
 
-/// Relays until both sides ended or one broke. `rest` is what was not yet sent of the replay (and what goes before it);
-/// `delivered` counts the client's bytes that were.
+/// Relays until both sides ended or one broke. `rest` is what was not yet sent of the replay and what goes before it;
+/// `delivered` counts the client's bytes that were, negative where not even what goes before them was.
 pub async fn relay<P: Side>(
     client: &mut TcpStream,
     pod: &mut P,
     replay: &mut Replay,
     rest: Vec<u8>,
-    delivered: usize,
-    terms: &Terms<'_>,
+    delivered: i64,
+    bounds: &Bounds<'_>,
 ) -> End {
     let now = Instant::now();
     let ended = replay.ended;
@@ -238,21 +252,22 @@ pub async fn relay<P: Side>(
         progress: Progress {
             began: delivered > 0,
             replay,
-            stats: terms.stats,
-            delivered: delivered as u64,
+            stats: bounds.stats,
+            delivered,
             answered: false,
             last_down: false,
             answer: 0,
+            ended_first: ended,
             moved: false,
         },
-        terms,
+        bounds,
         began: now,
         touched: now,
         is_closing: false,
         is_settled: false,
         timer: None,
     };
-    let mut closing = pin!(terms.closing.cancelled());
+    let mut closing = pin!(bounds.closing.cancelled());
     std::future::poll_fn(|cx| {
         if !relay.is_closing && closing.as_mut().poll(cx).is_ready() {
             relay.is_closing = true;
@@ -271,7 +286,7 @@ struct Relay<'a, P> {
     /// Since when the pod's end is known, and the client told.
     received: Option<Instant>,
     progress: Progress<'a>,
-    terms: &'a Terms<'a>,
+    bounds: &'a Bounds<'a>,
     began: Instant,
     /// When something moved last.
     touched: Instant,
@@ -396,11 +411,7 @@ impl<P: Side> Relay<'_, P> {
             }
             Sending::Ended if !P::HALF_CLOSE => {
                 // A tunnel's end ends both directions at the far side: the answer comes first.
-                let limit = match self.progress.last_down {
-                    true if self.progress.answer < SMALL => SHORT_QUIET,
-                    true => QUIET,
-                    false => LINGER,
-                };
+                let limit = self.progress.quiet();
                 let until = self.touched + limit;
                 if now >= until || self.received.is_some() {
                     if Pin::new(&mut *self.pod).poll_shutdown(cx).is_ready() {
@@ -419,7 +430,7 @@ impl<P: Side> Relay<'_, P> {
             }
             at(self.touched + IDLE);
         }
-        if let (false, Some(limit)) = (self.progress.began, self.terms.first_byte) {
+        if let (false, Some(limit)) = (self.progress.began, self.bounds.first_byte) {
             if now >= self.began + limit {
                 return Err(End::Silent);
             }

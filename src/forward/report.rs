@@ -1,5 +1,6 @@
 //! What a forward says of itself, as plain data.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
@@ -43,6 +44,48 @@ impl Phase {
 pub struct Failure {
     pub at: Timestamp,
     pub message: String,
+}
+
+/// How connections to one pod ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodNumbers {
+    pub pod: String,
+    pub served: u64,
+    /// The client broke off.
+    pub left: u64,
+    /// By RST.
+    pub aborted: u64,
+    /// Another pod took over.
+    pub retried: u64,
+}
+
+/// How long it took to open connections to pods.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Opening {
+    /// Upper bounds of the buckets but the last, in seconds.
+    pub bounds: Vec<f64>,
+    /// Connections in each bucket.
+    pub counts: Vec<u64>,
+    pub sum_seconds: f64,
+}
+
+/// Numbers for those who look closer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Numbers {
+    /// Of the pods that are there.
+    pub by_pod: Vec<PodNumbers>,
+    /// Connections ended by RST, by reason.
+    pub aborted: BTreeMap<String, u64>,
+    pub opening: Opening,
+    /// Browsers that were shown that no pod is ready.
+    pub pages: u64,
+    /// Tunnels and connections in them, by what became of them.
+    pub tunnels: BTreeMap<String, u64>,
+    /// Tunnels that the API server refused, by HTTP status; 0 where no answer came.
+    pub tunnels_refused: BTreeMap<String, u64>,
 }
 
 /// One moment of a forward.
@@ -91,4 +134,6 @@ pub struct Report {
     pub api_lost: Option<Failure>,
     /// uid of namespace kube-system.
     pub cluster: String,
+    #[serde(default)]
+    pub numbers: Numbers,
 }

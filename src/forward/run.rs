@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::balancer::Way;
 use super::carrier::Carriers;
 use super::carrier::tunnel::{MOST_TUNNELS, Tunnel, TunnelStats};
+use super::doors::Terms;
 use super::front::{self, KernelReport, Reason};
 use super::listener::{self, Listeners, Socket};
-use super::report::{Failure, Phase, Report};
+use super::metrics;
+use super::report::{Failure, Numbers, Phase, Report};
 use super::session::Shared;
 use super::spec::{LOCALHOST, Mode, Spec};
 use super::stats::lock;
@@ -43,6 +45,7 @@ pub enum Error {
 
 /// An open forward: its sockets are bound and its endpoints known, but nobody is served yet.
 pub struct Forward {
+    metrics: Option<Socket>,
     workers: Workers,
     watch: Watch,
     view: View,
@@ -61,6 +64,7 @@ struct Inside {
     urls: Vec<String>,
     started_at: Timestamp,
     shared: Arc<Shared>,
+    tunnels: Arc<TunnelStats>,
     feeds: Feeds,
     /// None until the first probe decided.
     position: feed::Sender<Option<Position>>,
@@ -100,7 +104,7 @@ impl Forward {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn take_over(mut spec: Spec, given: Vec<Socket>) -> Result<Self, Error> {
+    pub async fn take_over(mut spec: Spec, mut given: Vec<Socket>) -> Result<Self, Error> {
         let ways = match spec.mode {
             // What the kernel does not carry comes to the listener.
             Mode::Auto | Mode::Kernel => vec![Way::Direct, Way::Tunnel],
@@ -117,6 +121,7 @@ impl Forward {
         }
         // An id made before the cluster was known stays: the record lies under it.
         let id = spec.id();
+        let metrics = metrics::listen(spec.metrics, &mut given)?;
         #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only rules need private sockets"))]
         let mut listeners = Listeners::adopt(&spec, worker::width(), given)?;
         let (watch, feeds) = watch::open(&mut spec).await?;
@@ -126,9 +131,10 @@ impl Forward {
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
         let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
-        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways));
+        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways, Terms::of(&spec)));
         let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
-        let sockets = listeners.copies().map_err(Error::Threads)?;
+        let mut sockets = listeners.copies().map_err(Error::Threads)?;
+        sockets.extend(metrics.as_ref().map(Socket::try_clone).transpose().map_err(Error::Threads)?);
         let workers = Workers::start(&shared, carriers, listeners).map_err(Error::Threads)?;
         let now = Timestamp::now();
         let inside = Inside {
@@ -138,6 +144,7 @@ impl Forward {
             spec,
             started_at: now,
             shared,
+            tunnels,
             feeds,
             position: feed::channel(None).0,
             settled: feed::channel(false).0,
@@ -155,6 +162,7 @@ impl Forward {
             succeeded: CancellationToken::new(),
         };
         Ok(Self {
+            metrics,
             workers,
             watch,
             view: View(Arc::new(inside)),
@@ -177,7 +185,9 @@ impl Forward {
         #[cfg(target_os = "linux")]
         let mut front = front::Front::new(&inside.id, self.ways);
         let mut watch = std::pin::pin!(self.watch.run());
-        let mut upkeep = std::pin::pin!(forget_gone_pods(&inside));
+        let mut upkeep = std::pin::pin!(async {
+            tokio::join!(forget_gone_pods(&inside), follow_policy(&inside));
+        });
         let mut over = {
             #[cfg(target_os = "linux")]
             let rules = keep_front(&mut front, &inside);
@@ -188,6 +198,7 @@ impl Forward {
                 std::future::pending::<()>().await
             };
             let scouting = look_around(&inside);
+            let metrics = metrics::serve(self.metrics, self.view.clone());
             tokio::select! {
                 over = &mut watch => Some(over),
                 () = stop.cancelled() => None,
@@ -195,6 +206,7 @@ impl Forward {
                 () = rules => None,
                 () = &mut upkeep => None,
                 () = scouting => None,
+                () = metrics => None,
             }
         };
         let succeeded = over.is_none() && inside.succeeded.is_cancelled();
@@ -258,12 +270,25 @@ async fn look_around(inside: &Inside) {
     std::future::pending().await
 }
 
+/// Follows what the Service says of its clients' sessions. Never ends by itself.
+async fn follow_policy(inside: &Inside) {
+    let mut policy = inside.feeds.policy.clone();
+    loop {
+        let seconds = policy.borrow_and_update().affinity_seconds.unwrap_or(0);
+        inside.shared.affinity_seconds.store(seconds, Relaxed);
+        if policy.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Keeps the balancer's books as short as the list of pods. Never ends by itself.
 async fn forget_gone_pods(inside: &Inside) {
     let mut endpoints = inside.feeds.endpoints.clone();
     while endpoints.changed().await.is_ok() {
         let all: Vec<_> = endpoints.borrow_and_update().all().cloned().collect();
         lock(&inside.shared.balancer).retain(&all);
+        inside.shared.stats.retain(&all);
     }
     std::future::pending().await
 }
@@ -310,9 +335,22 @@ impl View {
         lock(&self.0.sockets).iter().map(Socket::try_clone).collect()
     }
 
+    /// The port pairs that have sockets, and whether these are private; also once they are closed.
+    pub fn pairs(&self) -> Vec<(usize, bool)> {
+        (0..self.0.spec.pairs.len())
+            .flat_map(|pair| [(pair, false), (pair, true)])
+            .chain([(metrics::PAIR, false)])
+            .collect()
+    }
+
     /// A successor serves on the same sockets and under the same rules: accepts no more and leaves the rules alone.
     pub fn give_way(&self) {
         self.0.succeeded.cancel();
+    }
+
+    /// Takes over limits, guests and wait page of another version of the order. Who is connected stays connected.
+    pub fn obey(&self, spec: &Spec) {
+        self.0.shared.doors.change(Terms::of(spec));
     }
 
     /// Waits until every data thread gave a sign of life. One that hangs never does.
@@ -373,6 +411,16 @@ impl View {
             last_failure: stats.last_failure().map(|(at, message)| Failure { at, message }),
             api_lost: inside.feeds.loss.borrow().as_ref().map(|l| Failure { at: l.since, message: l.message.clone() }),
             cluster: inside.spec.cluster.clone(),
+            numbers: Numbers {
+                tunnels: inside.tunnels.by_name().map(|(name, count)| (name.to_owned(), count)).into(),
+                tunnels_refused: inside
+                    .tunnels
+                    .refused_by_status()
+                    .into_iter()
+                    .map(|(status, count)| (status.to_string(), count))
+                    .collect(),
+                ..stats.numbers()
+            },
         }
     }
 }

@@ -1,24 +1,29 @@
 //! One connection from its accept to its end: pick, dial, relay; park while no pod is there; try another pod while
 //! nothing came back yet. A failure ends by RST, never as the clean end of a truncated answer.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::affinity::Affinity;
 use super::balancer::{Balancer, Choice, Way};
 use super::carrier::Upstream;
+use super::doors::{Doors, Terms};
 use super::endpoints::Endpoint;
-use super::relay::{End, Replay, Terms, relay};
-use super::stats::{Raised, Stats, lock};
+use super::relay::{Bounds, End, Replay, relay};
+use super::stats::{self, Abort, Raised, Stats, lock};
 use super::watch::Endpoints;
 use super::worker::Worker;
+use super::{proxy_protocol, wait_page};
 
 /// What the sessions of one forward share, over all data threads.
 pub struct Shared {
@@ -27,23 +32,20 @@ pub struct Shared {
     pub ways: Vec<Way>,
     pub balancer: Mutex<Balancer>,
     pub stats: Stats,
-    /// Places for connections that wait for a pod.
-    pub parking: Semaphore,
-    /// So long a connection may wait for a pod, from its accept on.
-    pub patience: Duration,
-    /// So long a connection may lie without a byte from either side. None: for ever.
-    pub first_byte: Option<Duration>,
     pub began: Instant,
     /// No new connection is taken, and those that lie idle between two requests end.
     pub closing: CancellationToken,
-    pub doors: super::doors::Doors,
+    pub doors: Doors,
+    /// For how many seconds a client stays with its pod (sessionAffinity ClientIP); 0: any pod will do.
+    pub affinity_seconds: AtomicU32,
+    affinity: Mutex<Affinity>,
     dice: AtomicU64,
 }
 
-/// Connections that may wait for a pod at a time (forwarders.md §6.2).
-const PARKING_PLACES: usize = 128;
-/// As long as browsers and proxies commonly wait; a rolling update or a restart is over by then.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// A browser that waits longer than this is shown a page.
+const PAGE_AFTER: Duration = Duration::from_secs(2);
+/// So long a browser may take to read that page.
+const PAGE_PATIENCE: Duration = Duration::from_secs(5);
 /// A request that may be repeated is repeated on so many pods.
 const REPEATS: usize = 3;
 /// Between two rounds over endpoints that all fail.
@@ -52,18 +54,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// For one forward.
-    pub fn new(endpoints: watch::Receiver<Endpoints>, ways: Vec<Way>) -> Self {
+    pub fn new(endpoints: watch::Receiver<Endpoints>, ways: Vec<Way>, terms: Terms) -> Self {
         Self {
             endpoints,
             ways,
             balancer: Mutex::default(),
             stats: Stats::default(),
-            parking: Semaphore::new(PARKING_PLACES),
-            patience: PATIENCE,
-            first_byte: None,
             began: Instant::now(),
             closing: CancellationToken::new(),
-            doors: super::doors::Doors::default(),
+            doors: Doors::new(terms),
+            affinity_seconds: AtomicU32::new(0),
+            affinity: Mutex::default(),
             dice: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
         }
     }
@@ -74,17 +75,34 @@ impl Shared {
     }
 
     /// Picks an endpoint and takes a seat there.
-    fn pick(&self, pair: usize, tried: &[Choice]) -> Option<Seat<'_>> {
+    fn pick(&self, client: IpAddr, pair: usize, tried: &[Choice]) -> Option<Seat<'_>> {
         // Weyl sequence through a finaliser (SplitMix64): spread is all that is asked of these dice.
         let mut dice = self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
         dice = (dice ^ (dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         dice ^= dice >> 27;
         let set = self.endpoints.borrow().pair(pair);
         let now = self.now();
+        let own = self.own_endpoint(client, pair, &set, now);
         let mut balancer = lock(&self.balancer);
-        let choice = balancer.pick(&set, &self.ways, tried, now, dice)?;
+        let is_open = |c: &Choice| !tried.contains(c) && !balancer.is_shunned(c.endpoint(), c.way, now);
+        let choice = own
+            .and_then(|index| self.ways.iter().filter_map(|way| Choice::new(&set, index, *way)).find(is_open))
+            .or_else(|| balancer.pick(&set, &self.ways, tried, now, dice))?;
         balancer.opened(choice.endpoint());
-        Some(Seat { shared: self, choice, worked: false })
+        Some(Seat { shared: self, choice, worked: false, result: stats::Result::Aborted, began: Instant::now() })
+    }
+
+    /// Where a client was led before, if it shall be led there again.
+    fn own_endpoint(&self, client: IpAddr, pair: usize, set: &[Endpoint], now: u64) -> Option<usize> {
+        let seconds = self.affinity_seconds.load(Relaxed);
+        if seconds == 0 { None } else { lock(&self.affinity).of(client, pair, set, seconds, now) }
+    }
+
+    fn remember(&self, client: IpAddr, pair: usize, endpoint: &Endpoint) {
+        let seconds = self.affinity_seconds.load(Relaxed);
+        if seconds > 0 {
+            lock(&self.affinity).bind(client, pair, endpoint, seconds, self.now());
+        }
     }
 }
 
@@ -93,6 +111,8 @@ struct Seat<'a> {
     shared: &'a Shared,
     choice: Choice,
     worked: bool,
+    result: stats::Result,
+    began: Instant,
 }
 
 impl Seat<'_> {
@@ -102,9 +122,10 @@ impl Seat<'_> {
     }
 
     /// It failed, and another one is tried.
-    fn give_up(self, event: &str, error: &str, tried: &mut Vec<Choice>) {
+    fn give_up(mut self, event: &str, error: &str, tried: &mut Vec<Choice>) {
         tracing::info!(event = event, pod = self.name(), way = ?self.choice.way, error = error);
         self.shared.stats.retried.fetch_add(1, Relaxed);
+        self.result = stats::Result::Retried;
         tried.push(self.choice.clone());
     }
 }
@@ -116,6 +137,8 @@ impl Drop for Seat<'_> {
             balancer.worked(self.choice.endpoint(), self.choice.way);
         }
         balancer.closed(self.choice.endpoint());
+        drop(balancer);
+        self.shared.stats.ended(self.choice.endpoint(), self.result);
     }
 }
 
@@ -138,7 +161,8 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         let shared = &self.worker.shared;
-        if let Err(why) = self.ended.take().unwrap_or_else(|| Err("the forward ends".to_owned())) {
+        if let Err(why) = self.ended.take().unwrap_or_else(|| Err(shared.stats.abort(Abort::Ended, "the forward ends")))
+        {
             tracing::warn!(event = "aborted", reason = %why);
             shared.stats.failed.fetch_add(1, Relaxed);
             shared.stats.failure(why);
@@ -152,12 +176,26 @@ impl Drop for Client {
 /// Serves one connection to the end. `replay` is what the client sent before it was accepted.
 pub async fn serve(mut client: Client, pair: usize, mut replay: Replay) {
     let worker = client.worker.clone();
-    client.ended = Some(attempts(&mut client.stream, pair, &mut replay, &worker).await);
+    let peer = client.peer;
+    client.ended = Some(attempts(&mut client.stream, peer, pair, &mut replay, &worker).await);
 }
 
-async fn attempts(client: &mut TcpStream, pair: usize, replay: &mut Replay, worker: &Worker) -> Result<(), String> {
+async fn attempts(
+    client: &mut TcpStream,
+    peer: IpAddr,
+    pair: usize,
+    replay: &mut Replay,
+    worker: &Worker,
+) -> Result<(), String> {
     let shared = &*worker.shared;
-    let deadline = Instant::now() + shared.patience;
+    let terms = shared.doors.terms();
+    let header = if terms.proxy_protocol {
+        introduce(client).map_err(|why| shared.stats.abort(Abort::Other, why))?
+    } else {
+        Vec::new()
+    };
+    let began = Instant::now();
+    let deadline = began + Duration::from_secs(terms.limits.patience_seconds);
     let mut endpoints = None;
     let mut tried: Vec<Choice> = Vec::new();
     let mut repeats = 0;
@@ -168,7 +206,7 @@ async fn attempts(client: &mut TcpStream, pair: usize, replay: &mut Replay, work
         if let Some(endpoints) = &mut endpoints {
             watch::Receiver::borrow_and_update(endpoints);
         }
-        let Some(mut seat) = shared.pick(pair, &tried) else {
+        let Some(mut seat) = shared.pick(peer, pair, &tried) else {
             let Some(endpoints) = &mut endpoints else {
                 endpoints = Some(shared.endpoints.clone());
                 continue;
@@ -177,30 +215,44 @@ async fn attempts(client: &mut TcpStream, pair: usize, replay: &mut Replay, work
             let until = if tried.is_empty() { deadline } else { deadline.min(Instant::now() + pause) };
             pause = (pause * 2).min(LONGEST_PAUSE);
             tried.clear();
-            park(client, replay, shared, endpoints, until).await?;
+            if park(client, replay, shared, &terms, endpoints, began + PAGE_AFTER, until).await? == Parked::Reader {
+                return show(client, &terms, shared).await;
+            }
             if Instant::now() >= deadline {
-                return Err(last);
+                return Err(shared.stats.abort(Abort::NoPod, last));
             }
             continue;
         };
-        let (upstream, sent) = match worker.carriers.open(&seat.choice, replay.bytes()).await {
+        let first =
+            if header.is_empty() { Cow::Borrowed(replay.bytes()) } else { [&header, replay.bytes()].concat().into() };
+        let (upstream, sent) = match worker.carriers.open(&seat.choice, &first).await {
             Ok(open) => open,
             Err(error) => {
                 last = format!("{}: {error}", seat.name());
-                shun(shared, seat.choice.endpoint(), seat.choice.way, &error);
+                if !is_our_want(&error) {
+                    shun(shared, seat.choice.endpoint(), seat.choice.way, &error);
+                }
                 seat.give_up("dial-failed", &error.to_string(), &mut tried);
                 continue;
             }
         };
         shared.stats.opened(seat.choice.way);
-        match carry(client, upstream, replay, sent, worker).await {
+        shared.stats.opened_after(seat.began.elapsed());
+        shared.remember(peer, pair, seat.choice.endpoint());
+        let rest = first[sent..].to_vec();
+        let delivered = sent.cast_signed() as i64 - header.len().cast_signed() as i64;
+        match carry(client, upstream, replay, rest, delivered, worker, &terms).await {
             End::Clean => {
                 seat.worked = true;
+                seat.result = stats::Result::Served;
                 return Ok(());
             }
             // The client left; that says nothing about the pod.
-            End::ClientLeft => return Ok(()),
-            End::Silent => return Err("no byte from either side".to_owned()),
+            End::ClientLeft => {
+                seat.result = stats::Result::Left;
+                return Ok(());
+            }
+            End::Silent => return Err(shared.stats.abort(Abort::Silent, "no byte from either side")),
             End::NotDelivered(why) => {
                 last = format!("{}: {why}", seat.name());
                 shun(shared, seat.choice.endpoint(), seat.choice.way, &ErrorKind::ConnectionRefused.into());
@@ -211,8 +263,33 @@ async fn attempts(client: &mut TcpStream, pair: usize, replay: &mut Replay, work
                 last = format!("{}: {why}", seat.name());
                 seat.give_up("repeated", &why, &mut tried);
             }
-            End::Unanswered(why) | End::Broken(why) => return Err(format!("{}: {why}", seat.name())),
+            End::Unanswered(why) | End::Broken(why) => {
+                return Err(shared.stats.abort(Abort::Broken, format!("{}: {why}", seat.name())));
+            }
         }
+    }
+}
+
+/// The PROXY protocol header of a connection.
+fn introduce(client: &TcpStream) -> Result<Vec<u8>, String> {
+    let both = || Ok((client.peer_addr()?, client.local_addr()?));
+    let (peer, local): (SocketAddr, SocketAddr) = both().map_err(|e: std::io::Error| e.to_string())?;
+    Ok(proxy_protocol::header(peer, local))
+}
+
+/// Whether a dial failed for want of something on this side: descriptors, memory, ports. That says nothing about the
+/// pod.
+fn is_our_want(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+        Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = error;
+        false
     }
 }
 
@@ -233,16 +310,19 @@ async fn carry(
     client: &mut TcpStream,
     mut upstream: Upstream,
     replay: &mut Replay,
-    sent: usize,
+    rest: Vec<u8>,
+    delivered: i64,
     worker: &Worker,
+    terms: &Terms,
 ) -> End {
-    let shared = &*worker.shared;
-    shared.stats.sent.fetch_add(sent as u64, Relaxed);
-    let terms = Terms { stats: &shared.stats, closing: &worker.closing, first_byte: shared.first_byte };
-    let rest = replay.bytes()[sent..].to_vec();
+    let stats = &worker.shared.stats;
+    stats.sent.fetch_add(delivered.max(0).cast_unsigned(), Relaxed);
+    let seconds = terms.limits.first_byte_seconds;
+    let first_byte = (seconds > 0).then(|| Duration::from_secs(seconds));
+    let bounds = Bounds { stats, closing: &worker.closing, first_byte };
     let end = match &mut upstream {
-        Upstream::Direct(direct) => relay(client, direct, replay, rest, sent, &terms).await,
-        Upstream::Tunnel(stream) => relay(client, &mut **stream, replay, rest, sent, &terms).await,
+        Upstream::Direct(direct) => relay(client, direct, replay, rest, delivered, &bounds).await,
+        Upstream::Tunnel(stream) => relay(client, &mut **stream, replay, rest, delivered, &bounds).await,
     };
     if !matches!(end, End::Clean) {
         upstream.abort();
@@ -250,30 +330,63 @@ async fn carry(
     end
 }
 
+/// How waiting for a pod ended.
+#[derive(PartialEq, Eq)]
+enum Parked {
+    /// The endpoints changed, or the time is over.
+    Enough,
+    /// A browser has waited long enough to be told.
+    Reader,
+}
+
 /// Waits for a change of the endpoints or for `until`, and takes up what the client sends meanwhile.
 async fn park(
     client: &mut TcpStream,
     replay: &mut Replay,
     shared: &Shared,
+    terms: &Terms,
     endpoints: &mut watch::Receiver<Endpoints>,
+    page_at: Instant,
     until: Instant,
-) -> Result<(), String> {
-    let _place = shared.parking.try_acquire().map_err(|_| "too many connections wait for a pod".to_owned())?;
-    let _parked = Raised::new(&shared.stats.parked);
+) -> Result<Parked, String> {
+    let parked = Raised::new(&shared.stats.parked);
+    if parked.before() >= terms.limits.parked as u64 {
+        return Err(shared.stats.abort(Abort::Crowded, "too many connections wait for a pod"));
+    }
     loop {
+        let page_is_due = terms.wait_page.is_some() && Instant::now() >= page_at;
+        if page_is_due && wait_page::is_wanted(replay.bytes()) {
+            return Ok(Parked::Reader);
+        }
         tokio::select! {
             changed = timeout_at(until, endpoints.changed()) => {
                 // The sender is gone only when the forward ends; then the deadline is what is left to wait for.
                 if matches!(changed, Ok(Err(_))) {
-                    return Err("the forward ends".to_owned());
+                    return Err(shared.stats.abort(Abort::Ended, "the forward ends"));
                 }
-                return Ok(());
+                return Ok(Parked::Enough);
             }
             taken = replay.take_up(client), if replay.has_room() => {
-                taken.map_err(|error| format!("the client left: {error}"))?;
+                taken.map_err(|error| shared.stats.abort(Abort::Left, format!("the client left: {error}")))?;
             }
+            () = sleep_until(page_at), if terms.wait_page.is_some() && !page_is_due => {}
         }
     }
+}
+
+/// Shows a browser that no pod is ready.
+async fn show(client: &mut TcpStream, terms: &Terms, shared: &Shared) -> Result<(), String> {
+    shared.stats.pages.fetch_add(1, Relaxed);
+    let page = terms.wait_page.as_deref().unwrap_or_default();
+    let shown = async {
+        client.write_all(page).await?;
+        client.shutdown().await?;
+        // Closed while something lies unread, the connection would be reset and the page lost.
+        tokio::io::copy(client, &mut tokio::io::sink()).await
+    };
+    // A browser that left, or keeps the connection, has lost nothing.
+    drop(timeout(PAGE_PATIENCE, shown).await);
+    Ok(())
 }
 
 #[cfg(test)]

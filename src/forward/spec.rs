@@ -20,6 +20,8 @@ pub enum ForwardVerb {
     Restart,
     Status,
     Logs,
+    /// As a service of systemd's; its unit says so.
+    Service,
 }
 
 /// The words of the command line, not yet understood.

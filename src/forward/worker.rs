@@ -3,10 +3,13 @@
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -14,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::carrier::Carriers;
+use super::doors::Refusal;
 use super::listener::{Listeners, Socket};
 use super::relay::Replay;
 use super::session::{Client, Shared, serve};
 
 /// More threads than this gain nothing: the kernel's own work is the larger part.
-const MOST: usize = 8;
+pub const MOST: usize = 8;
 /// After an accept failed for want of descriptors or memory; the connection waits in the kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,6 +67,7 @@ impl Workers {
     /// # Errors
     /// Where the system gives no thread or no descriptors for it.
     pub fn start(shared: &Arc<Shared>, carriers: Vec<Carriers>, listeners: Listeners) -> std::io::Result<Self> {
+        raise_descriptor_limit();
         let (go, leave, abort) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut shares: Vec<Vec<Socket>> = listeners.share_out(carriers.len());
         let mut threads = Vec::new();
@@ -129,6 +134,19 @@ impl Workers {
     }
 }
 
+/// Each connection takes two descriptors, and the usual soft limit of 1,024 is there for programs that use select(2).
+/// Best effort: where it stays low, connections wait in the kernel's queue.
+fn raise_descriptor_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+            tracing::info!(event = "descriptor-limit", error = %error);
+        }
+    }
+}
+
 impl Worker {
     async fn run(
         self: Arc<Self>,
@@ -172,8 +190,14 @@ impl Worker {
         };
         loop {
             match listener.accept().await {
-                Ok((client, peer)) => {
-                    let replay = Replay::new(brought(&client));
+                Ok((mut client, peer)) => {
+                    #[cfg(not(target_os = "linux"))]
+                    {
+                        // Elsewhere it inherits nothing from the listening socket.
+                        drop(client.set_nodelay(true));
+                        super::carrier::direct::keep_alive(&client);
+                    }
+                    let replay = Replay::new(brought(&mut client));
                     self.admit(client, peer.ip(), pair, replay);
                 }
                 // The client left before it was accepted.
@@ -198,10 +222,14 @@ impl Worker {
         stats.total.fetch_add(1, Relaxed);
         let peer = peer.to_canonical();
         let open = stats.live.fetch_add(1, Relaxed);
-        if !self.shared.doors.enter(peer, usize::try_from(open).unwrap_or(usize::MAX)) {
+        if let Err(refusal) = self.shared.doors.enter(peer, open) {
             stats.live.fetch_sub(1, Relaxed);
             stats.refused.fetch_add(1, Relaxed);
-            stats.failure(format!("limit of connections reached, {peer} turned away"));
+            stats.failure(match refusal {
+                Refusal::NotAllowed => format!("{peer} turned away: its address is not allowed"),
+                Refusal::Full => format!("{peer} turned away: the limit of connections is reached"),
+                Refusal::TooMany => format!("{peer} turned away: its limit of connections is reached"),
+            });
             drop(client.set_zero_linger());
             return;
         }
@@ -211,23 +239,15 @@ impl Worker {
 }
 
 /// What a new connection's client has sent already. A request is most often there by now, and need not be waited for.
-#[cfg(target_os = "linux")]
-fn brought(client: &TcpStream) -> Vec<u8> {
+fn brought(client: &mut TcpStream) -> Vec<u8> {
     /// A request without a body commonly fits; the rest of a longer one is read later.
-    const COMMON: usize = 2048;
-    let mut bytes = Vec::with_capacity(COMMON);
-    let flags = rustix::net::RecvFlags::empty();
-    match rustix::net::recv(client, rustix::buffer::spare_capacity(&mut bytes), flags) {
-        // An end or an error is met again by whoever reads next.
-        Ok(_) if !bytes.is_empty() => bytes,
+    const COMMON: usize = 4096;
+    let mut bytes = [0; COMMON];
+    let mut buffer = ReadBuf::new(&mut bytes);
+    // Nobody has to be woken: who reads next says so himself, and meets an end or an error again.
+    let mut nobody = Context::from_waker(Waker::noop());
+    match Pin::new(client).poll_read(&mut nobody, &mut buffer) {
+        Poll::Ready(Ok(())) => buffer.filled().to_vec(),
         _ => Vec::new(),
     }
-}
-
-/// Elsewhere connections inherit nothing from the listening socket.
-#[cfg(not(target_os = "linux"))]
-fn brought(client: &TcpStream) -> Vec<u8> {
-    drop(client.set_nodelay(true));
-    super::carrier::direct::keep_alive(client);
-    Vec::new()
 }

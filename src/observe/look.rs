@@ -99,6 +99,21 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
 
 /// Looks at the targets. Total: what cannot be seen is a Gap.
 pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
+    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
+    probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
+    probes::second(cluster, &mut snapshot).await;
+    snapshot
+}
+
+/// Looks for about a second: enough to see that a page does not answer, and what the objects and the rules say of it.
+/// A dial that would fail later counts as a timeout.
+pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
+    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
+    probes::first(&mut snapshot, probes::GLANCE_LIMIT).await;
+    snapshot
+}
+
+async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut homes: Vec<String> = targets.iter().map(|t| t.namespace.clone()).collect();
     homes.sort();
     homes.dedup();
@@ -121,7 +136,7 @@ pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Sna
     let (stand, host, host_gaps) = stood.await.unwrap_or_default();
     gaps.extend(host_gaps);
     let addresses = candidates(cluster, &objects.nodes, &stand, wanted).await;
-    let mut snapshot = Snapshot {
+    Snapshot {
         version: SNAPSHOT_VERSION,
         taken_at,
         cluster: cluster.uid.clone(),
@@ -132,10 +147,7 @@ pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Sna
         probes: Vec::new(),
         host,
         gaps,
-    };
-    probes::first(&mut snapshot).await;
-    probes::second(cluster, &mut snapshot).await;
-    snapshot
+    }
 }
 
 /// The targets' namespaces, whose labels say which pods they admit.

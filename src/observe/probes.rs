@@ -12,7 +12,9 @@ use crate::facts::{ServiceFacts, node};
 use crate::model::{Address, Gap, GapReason, Input, Outcome, Probe, Snapshot, Target, Vantage};
 
 /// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
-const DIAL_LIMIT: Duration = Duration::from_millis(3500);
+pub const DIAL_LIMIT: Duration = Duration::from_millis(3500);
+/// Long enough to see that nobody answers; why, it does not tell.
+pub const GLANCE_LIMIT: Duration = Duration::from_millis(800);
 /// At most so many addresses, nodes and pods are probed for a target.
 const MOST: usize = 6;
 
@@ -21,17 +23,18 @@ type Pending<'a> = BoxFuture<'a, Result<Probe, Gap>>;
 /// What a vantage gives: the outcome and how long it took, or why it could not be had.
 type Tried = Result<(Outcome, Duration), GapReason>;
 
-/// Dials every candidate address of every target, and as root the node through an outsider namespace.
-pub async fn first(snapshot: &mut Snapshot) {
+/// Dials every candidate address of every target, and as root the node through an outsider namespace; each dial may
+/// take `limit`.
+pub async fn first(snapshot: &mut Snapshot, limit: Duration) {
     let seen: &Snapshot = snapshot;
     let mut pending: Vec<Pending<'_>> = Vec::new();
     for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(seen, t)?))) {
         for address in seen.addresses.iter().take(MOST) {
-            pending.push(client(address, target, port).boxed());
+            pending.push(client(address, target, port, limit).boxed());
         }
     }
     #[cfg(target_os = "linux")]
-    let outsiders = outsiders(seen);
+    let outsiders = outsiders(seen, limit);
     #[cfg(not(target_os = "linux"))]
     let outsiders = async { Vec::new() };
     let (clients, outsiders) = futures::join!(join_all(pending), outsiders);
@@ -61,7 +64,7 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
                 let ip = endpoint.ip;
                 let dialled = Probe { host: ip.to_string(), ..through(Vantage::NodeToPod) };
                 let (path, marker) = (target.path.clone(), target.marker.clone());
-                let work = async move { blocking(move || ask(ip, port, &path, marker.as_deref())).await };
+                let work = async move { blocking(move || ask(ip, port, &path, marker.as_deref(), DIAL_LIMIT)).await };
                 pending.push(fill(dialled, Input::NodeSettings, work).boxed());
             }
         }
@@ -101,10 +104,10 @@ fn answered(snapshot: &Snapshot, target: &Target) -> bool {
     }
 }
 
-async fn client(address: &Address, target: &Target, port: u16) -> Result<Probe, Gap> {
+async fn client(address: &Address, target: &Target, port: u16, limit: Duration) -> Result<Probe, Gap> {
     let base = Probe { node: address.node.clone(), ..probe(Vantage::Client, target, &address.ip.to_string(), port) };
     let (ip, path, marker) = (address.ip, target.path.clone(), target.marker.clone());
-    fill(base, Input::ClientProbe, blocking(move || ask(ip, port, &path, marker.as_deref()))).await
+    fill(base, Input::ClientProbe, blocking(move || ask(ip, port, &path, marker.as_deref(), limit))).await
 }
 
 /// A port that says something about the way to the address, not about a target.
@@ -132,7 +135,7 @@ fn unallocated(snapshot: &Snapshot) -> u16 {
 }
 
 #[cfg(target_os = "linux")]
-async fn outsiders(snapshot: &Snapshot) -> Vec<Result<Probe, Gap>> {
+async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Gap>> {
     use super::outsider::Outsider;
     let Some(own) = snapshot.stand.node.as_deref().filter(|_| snapshot.stand.root) else {
         return Vec::new();
@@ -160,16 +163,16 @@ async fn outsiders(snapshot: &Snapshot) -> Vec<Result<Probe, Gap>> {
         let (outsider, path, marker) = (outsider.clone(), target.path.clone(), target.marker.clone());
         let work = blocking(move || {
             let failed = |error: std::io::Error| GapReason::Failed { message: error.to_string() };
-            outsider.inside(|| ask(ip, port, &path, marker.as_deref())).map_err(failed)?
+            outsider.inside(|| ask(ip, port, &path, marker.as_deref(), limit)).map_err(failed)?
         });
         Some(fill(base, Input::OutsiderProbe, work))
     });
     join_all(each).await
 }
 
-fn ask(ip: std::net::IpAddr, port: u16, path: &str, marker: Option<&str>) -> Tried {
+fn ask(ip: std::net::IpAddr, port: u16, path: &str, marker: Option<&str>, limit: Duration) -> Tried {
     let host = format!("{ip}:{port}");
-    Ok(dial(ip, port, &Ask { host: &host, path: Some(path), marker }, DIAL_LIMIT))
+    Ok(dial(ip, port, &Ask { host: &host, path: Some(path), marker }, limit))
 }
 
 async fn blocking(work: impl FnOnce() -> Tried + Send + 'static) -> Tried {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{ActionName, Allow, Code};
 
-pub use planner::plan;
+pub use planner::{carries_at_once, plan};
 
 /// What the user granted, and what was tried before.
 #[derive(Debug, Clone, Default, PartialEq)]

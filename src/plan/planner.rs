@@ -27,11 +27,16 @@ pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     plan
 }
 
+/// Whether a step opens a fallback that leads to the page as things are.
+pub fn carries_at_once(step: &Step) -> bool {
+    matches!(step.act, Act::Forward { .. }) && !step.args.contains_key(STANDBY)
+}
+
 /// Fallback that carries at once, the Service, waking, the system, the workload, fallback that waits for a repair.
 fn rank(step: &Step) -> u8 {
     match (&step.act, step.tier) {
-        (Act::Forward { .. }, _) if step.args.contains_key(STANDBY) => 9,
-        (Act::Forward { .. }, _) => 0,
+        (Act::Forward { .. }, _) if carries_at_once(step) => 0,
+        (Act::Forward { .. }, _) => 9,
         (_, Tier::T2) => 1,
         (_, Tier::T0 | Tier::T1) => 2,
         (_, Tier::T4) => 3,

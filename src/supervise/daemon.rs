@@ -16,9 +16,10 @@ use super::handover::{self, Legacy};
 use super::protocol::FirstWord;
 use super::registry::{self, Files};
 use super::wire::Wire;
-use super::{Error, log};
+use super::{Error, log, notify};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
+use crate::forward::listener::Socket;
 use crate::forward::run::{self, Forward};
 use crate::forward::watch::Over;
 
@@ -38,7 +39,11 @@ pub async fn run(record: &Path) -> Result<Exit, ExpectedError> {
     // The end of the session that started us is not our end. It fails only where we lead a session already.
     let _ = rustix::process::setsid();
     let _ = std::env::set_current_dir("/");
-    let served = async { serve(begin(record).await?).await };
+    let served = async {
+        let files =
+            Files::of_record(record).ok_or_else(|| registry::Error::NoSuch { id: record.display().to_string() });
+        serve(begin(files.map_err(Error::Files)?, Vec::new()).await?).await
+    };
     match served.await {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => {
@@ -51,11 +56,22 @@ pub async fn run(record: &Path) -> Result<Exit, ExpectedError> {
     }
 }
 
+/// The same as a service of systemd's, which hears how it fares; `kept` are the sockets of its last life.
+///
+/// # Errors
+/// Where it cannot begin.
+pub async fn run_service(files: Files, kept: Vec<Socket>) -> Result<Exit, ExpectedError> {
+    let served = async { serve(begin(files, kept).await?).await };
+    served.await.inspect_err(|error| tracing::error!(event = "not-started", error = %error))?;
+    Ok(Exit::Ok)
+}
+
 struct Begun {
     forward: Forward,
     files: Files,
     /// Given by flag, in no file.
     token: Option<String>,
+    is_service: bool,
     seat: Seat,
 }
 
@@ -67,9 +83,7 @@ enum Seat {
     Taken(Legacy),
 }
 
-async fn begin(path: &Path) -> Result<Begun, ExpectedError> {
-    let files = Files::of_record(path).ok_or_else(|| registry::Error::NoSuch { id: path.display().to_string() });
-    let files = files.map_err(Error::Files)?;
+async fn begin(files: Files, kept: Vec<Socket>) -> Result<Begun, ExpectedError> {
     let record = files.read_record().map_err(Error::Files)?;
     let mut spec = record.spec;
     let mut token = None;
@@ -88,13 +102,13 @@ async fn begin(path: &Path) -> Result<Begun, ExpectedError> {
     let given = match &mut seat {
         Seat::Free(_) => {
             remove_leftovers(&files).await;
-            Vec::new()
+            kept
         }
         Seat::Taken(legacy) => std::mem::take(&mut legacy.sockets),
     };
     let forward = Forward::take_over(spec, given).await?;
     tracing::info!(event = "started", pid = std::process::id(), urls = forward.view().urls().join(" "));
-    Ok(Begun { forward, files, token, seat })
+    Ok(Begun { forward, files, token, is_service: record.unit.is_some(), seat })
 }
 
 async fn seat(files: &Files) -> Result<Seat, Error> {
@@ -151,7 +165,7 @@ struct House {
 }
 
 async fn serve(begun: Begun) -> Result<(), ExpectedError> {
-    let Begun { forward, files, token, seat } = begun;
+    let Begun { forward, files, token, is_service, seat } = begun;
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let (orders, mut to_do) = mpsc::channel(4);
     tokio::spawn(obey_signals(stop.clone(), hurry.clone(), orders.clone()));
@@ -176,7 +190,13 @@ async fn serve(begun: Begun) -> Result<(), ExpectedError> {
         .inspect_err(|error| tracing::error!(event = "no-control", error = %error))
         .map(|listener| tokio::spawn(control::serve(listener, desk.clone())));
     desk.put_status();
-    if say(&FirstWord::Ready { urls: view.urls().to_vec() }).is_err() {
+    let dog = tokio::spawn(notify::feed_watchdog({
+        let desk = desk.clone();
+        move || desk.view()
+    }));
+    if is_service {
+        notify::ready(&view);
+    } else if say(&FirstWord::Ready { urls: view.urls().to_vec() }).is_err() {
         // Who started us did not wait to hear it: he was interrupted.
         tracing::warn!(event = "abandoned");
         stop.cancel();
@@ -198,7 +218,9 @@ async fn serve(begun: Begun) -> Result<(), ExpectedError> {
     }
     // Also where the target is gone.
     stop.cancel();
+    notify::stopping(&desk.view());
     house.ended().await;
+    dog.abort();
     if let Some(predecessor) = predecessor {
         let _ = predecessor.await;
     }
@@ -251,7 +273,8 @@ impl House {
             // It is closing.
             return Ok(());
         }
-        let forward = Forward::take_over(spec, sockets).await?;
+        notify::reloading();
+        let forward = Forward::take_over(spec, sockets).await.inspect_err(|_| notify::ready(&former))?;
         let view = forward.view();
         let new = tokio::spawn(running(forward, self.desk.stop.clone(), self.hurry.clone()));
         view.settled().await;
@@ -259,6 +282,7 @@ impl House {
         self.desk.succeed(view);
         self.former.push(std::mem::replace(&mut self.current, new));
         self.former.retain(|run| !run.is_finished());
+        notify::ready(&self.desk.view());
         tracing::info!(event = "reloaded");
         Ok(())
     }

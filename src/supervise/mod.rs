@@ -7,6 +7,8 @@ pub mod daemon;
 #[cfg(unix)]
 pub mod handover;
 pub mod log;
+#[cfg(unix)]
+pub mod notify;
 pub mod protocol;
 pub mod registry;
 #[cfg(unix)]
@@ -14,6 +16,8 @@ pub mod start;
 pub mod state;
 #[cfg(unix)]
 pub mod stop;
+#[cfg(unix)]
+pub mod unit;
 #[cfg(unix)]
 pub mod wire;
 
@@ -37,6 +41,24 @@ pub struct Started {
     pub already: bool,
 }
 
+/// The status of every forward: as its living process tells it now, else as it last wrote it.
+///
+/// # Errors
+/// Where the own folder cannot be read.
+pub async fn now() -> Result<Vec<Status>, registry::Error> {
+    let mut all = list()?;
+    #[cfg(unix)]
+    for status in &mut all {
+        if status.report.phase.is_live()
+            && let Ok(files) = Files::own(&status.report.id)
+            && let Some(told) = control::status(&files).await
+        {
+            *status = told;
+        }
+    }
+    Ok(all)
+}
+
 /// Why a background forward cannot be started or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -53,6 +75,9 @@ pub enum Error {
     TokenNeeded { id: String },
     #[error("forward {id} does not end (pid {pid})")]
     Stuck { id: String, pid: u32 },
+    #[cfg(unix)]
+    #[error(transparent)]
+    Unit(#[from] unit::Error),
     #[error("in the background only on Linux and macOS; run it in the foreground")]
     ForegroundOnly,
 }

@@ -29,6 +29,9 @@ pub struct Record {
     /// A token was given by flag. It is not kept: a restart needs it again.
     #[serde(default)]
     pub token: bool,
+    /// The systemd unit whose service this forward is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
 }
 
 /// How one forward fares.
@@ -179,6 +182,7 @@ mod tests {
                 last_failure: None,
                 api_lost: None,
                 cluster: String::new(),
+                numbers: Default::default(),
             },
         }
     }

@@ -12,6 +12,10 @@ use jiff::Timestamp;
 use super::protocol::{Record, Status};
 use crate::statedir;
 
+/// A successor that serves has taken the lock within this time.
+#[cfg(unix)]
+const SUCCESSION: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// What cannot be done with the files.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -112,6 +116,11 @@ impl Files {
         serde_json::from_str(&text).map_err(|error| Error::Damaged { path, message: error.to_string() })
     }
 
+    /// The systemd unit whose service this forward is.
+    pub fn unit(&self) -> Option<String> {
+        self.read_record().ok()?.unit
+    }
+
     /// Writes the orders, 0600.
     ///
     /// # Errors
@@ -151,10 +160,27 @@ impl Files {
     /// Who holds the lock, if anybody. Never to be asked by the holder itself: closing any descriptor of the file
     /// would free its lock.
     ///
+    /// A hand-over leaves the lock to nobody for a moment. It is told from an end by the status, which a process that
+    /// ends of its own accord has closed by then; only after a sudden death this takes as long as it may.
+    ///
     /// # Errors
     /// Where the lock may not be looked at (another user's).
     #[cfg(unix)]
     pub fn holder(&self) -> Result<Option<Holder>, Error> {
+        let deadline = std::time::Instant::now() + SUCCESSION;
+        loop {
+            let holder = self.holder_now()?;
+            let between =
+                || self.read_status().is_some_and(|s| s.report.phase.is_live() && s.is_fresh(Timestamp::now()));
+            if holder.is_some() || !between() || std::time::Instant::now() >= deadline {
+                return Ok(holder);
+            }
+            std::thread::sleep(SUCCESSION / 20);
+        }
+    }
+
+    #[cfg(unix)]
+    fn holder_now(&self) -> Result<Option<Holder>, Error> {
         use rustix::process::{Flock, FlockType, fcntl_getlk};
         let file = match self.lock_file(false) {
             Ok(file) => file,

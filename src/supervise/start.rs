@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::protocol::{FirstWord, Record, VERSION};
 use super::registry::{self, Files};
-use super::{Error, Started, log, stop};
+use super::{Error, Started, control, log, stop, unit};
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::Spec;
@@ -23,48 +23,66 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ENDED_HOURS: i64 = 24;
 
 /// Starts it, and returns once it listens and knows its pods. Where the same order runs already, that one is returned;
-/// one that differs in address, mode or front gives way. So does a forward that stands in the way because its cluster
-/// was replaced by this one.
+/// one that differs in address, mode or the like hands its sockets over. A forward that stands in the way because its
+/// cluster was replaced by this one gives way.
 ///
 /// # Errors
-/// See [`Error`]; then nothing runs and no file is left but the log.
+/// See [`Error`]; then nothing new runs and no new file is left but the log.
 pub async fn start(spec: &Spec) -> Result<Started, Error> {
     let files = Files::own(&spec.id())?;
     prune();
     make_room(spec).await?;
     let (spec, kubeconfig_env) = anchored(spec);
+    let mut former = None;
     if let Some(running) = running(&files) {
-        let same = |record: Record| record.spec == Spec { connection: record.spec.connection.clone(), ..spec.clone() };
-        if files.read_record().is_ok_and(same) {
+        former = files.read_record().ok();
+        let same = |record: &Record| record.spec == Spec { connection: record.spec.connection.clone(), ..spec.clone() };
+        if former.as_ref().is_some_and(same) {
             return Ok(running);
         }
-        stop::end(&files).await?;
+        vacate(&files).await?;
     }
     let token = spec.connection.token.clone();
-    let record = Record { version: VERSION, spec, kubeconfig_env, token: token.is_some() };
+    let record = Record { version: VERSION, spec, kubeconfig_env, token: token.is_some(), unit: None };
     files.write_record(&record)?;
     let started = spawn(&files, &record, token).await;
-    if started.is_err() && !files.is_alive() {
-        let _ = std::fs::remove_file(files.record());
+    if started.is_err() {
+        match former {
+            // It goes on under the orders it had.
+            Some(former) if files.is_alive() => files.write_record(&former)?,
+            _ if !files.is_alive() => drop(std::fs::remove_file(files.record())),
+            _ => {}
+        }
     }
     started
 }
 
-/// Ends a forward and starts it again with the same orders.
+/// Starts a forward again with the same orders, from this binary. One that runs hands its sockets over: nobody is
+/// refused meanwhile, and its open connections end by themselves.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`Error`]; one that runs then goes on.
 pub async fn restart(id: &str, token: Option<String>) -> Result<Started, Error> {
     let files = Files::own(id)?;
     let record = files.read_record()?;
+    if let Some(unit) = &record.unit {
+        unit::restart(unit).await?;
+        return running(&files).ok_or_else(|| registry::Error::NoSuch { id: id.to_owned() }.into());
+    }
     if record.token && token.is_none() {
         return Err(Error::TokenNeeded { id: id.to_owned() });
     }
-    stop::end(&files).await?;
+    vacate(&files).await?;
     spawn(&files, &record, token).await
 }
 
-fn running(files: &Files) -> Option<Started> {
+/// Ends what cannot hand its sockets over.
+async fn vacate(files: &Files) -> Result<(), Error> {
+    if control::answers(files).await { Ok(()) } else { stop::end(files).await }
+}
+
+/// Who serves these files' order.
+pub(crate) fn running(files: &Files) -> Option<Started> {
     let pid = files.holder().ok()??.pid?;
     let status = files.read_status()?;
     let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
@@ -122,7 +140,7 @@ fn exit_of(code: u8) -> Exit {
 }
 
 /// Tied to today's context, paths made absolute: the process lives on, and in another folder.
-fn anchored(spec: &Spec) -> (Spec, Option<String>) {
+pub(crate) fn anchored(spec: &Spec) -> (Spec, Option<String>) {
     let mut spec = Spec { connection: pinned(&spec.connection), ..spec.clone() };
     let connection = &mut spec.connection;
     for path in [

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
 use super::registry::{self, Files};
-use super::{Error, registry::Holder};
+use super::{Error, control, unit};
 use crate::forward::Kind;
 use crate::forward::run::DRAIN;
 
@@ -22,6 +22,9 @@ pub async fn stop(id: &str) -> Result<(), Error> {
     let files = Files::own(id)?;
     if !files.record().exists() && !files.status().exists() {
         return Err(registry::Error::NoSuch { id: id.to_owned() }.into());
+    }
+    if let Some(unit) = files.unit() {
+        unit::remove(&unit).await?;
     }
     end(&files).await?;
     files.remove();
@@ -45,20 +48,24 @@ pub async fn stop_target(namespace: &str, service: &str) -> Result<Vec<String>, 
     Ok(stopped)
 }
 
-/// Ends the process only; its files stay.
+/// Ends the process only; its files stay. A successor that takes its place meanwhile is ended as well.
 pub(super) async fn end(files: &Files) -> Result<(), Error> {
     let signals = [(Signal::TERM, DRAIN + Duration::from_secs(5)), (Signal::KILL, Duration::from_secs(5))];
     for (signal, patience) in signals {
-        let Some(Holder { pid }) = files.holder()? else { break };
-        let Some(pid) = pid else {
-            return Err(Error::Stuck { id: files.id().to_owned(), pid: 0 });
-        };
-        // It may have ended just now; the lock tells.
-        let _ = kill_process(pid, signal);
         let deadline = Instant::now() + patience;
-        while files.holder()?.is_some() {
-            if Instant::now() >= deadline {
-                break;
+        let mut told = None;
+        while let Some(holder) = files.holder()?
+            && Instant::now() < deadline
+        {
+            if told != Some(holder) {
+                told = Some(holder);
+                match holder.pid {
+                    // It may have ended just now; the lock tells.
+                    Some(pid) => drop(kill_process(pid, signal)),
+                    // In another pid namespace, where no signal of ours gets.
+                    None if signal == Signal::TERM && control::stop(files).await => {}
+                    None => return Err(Error::Stuck { id: files.id().to_owned(), pid: 0 }),
+                }
             }
             sleep(POLL).await;
         }

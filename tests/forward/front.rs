@@ -10,9 +10,9 @@ use e2e::apiserver::Api;
 use super::net::{inside, nft, ruleset, run, until};
 use super::{Place, page_at};
 
-const NODE: &str = "10.9.0.1";
-const PORT: u16 = 30080;
-const PAGE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<title>Simple Bookstore App</title>";
+pub const NODE: &str = "10.9.0.1";
+pub const PORT: u16 = 30080;
+pub const PAGE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<title>Simple Bookstore App</title>";
 
 /// kube-proxy's rule for the NodePort, leading wherever we say.
 fn node_port_leads_to(backend: &str) {
@@ -30,7 +30,7 @@ fn node_port_leads_to(backend: &str) {
 }
 
 /// A node with an address, its API server and a page. The forward keeps its rules at `front`.
-fn node(front: &str) -> (Place, SocketAddr) {
+pub fn node(front: &str) -> (Place, SocketAddr) {
     run("ip link set lo up");
     run("ip link add d0 type veth peer name d1");
     run(&format!("ip addr add {NODE}/24 dev d0"));

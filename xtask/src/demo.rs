@@ -2,15 +2,14 @@
 
 pub mod load;
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::app::{self, Bookinfo};
 use e2e::cluster::Cluster;
-use e2e::faults::kube_proxy;
+use e2e::faults::{kube_proxy, workload};
+use e2e::load::{Client, Order, PATIENCE};
 use e2e::objects::Objects;
 use e2e::page::{self, Seen};
 use e2e::plugin::Plugin;
@@ -39,8 +38,6 @@ pub const STEPS: [&str; 12] = [
 const NAME: &str = "demo";
 /// New connections a second while the page is rolled out anew.
 const RATE: u32 = 50;
-/// How long a rolling update may take, the old pod's end included.
-const ROLLOUT: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -200,72 +197,21 @@ fn in_words(seen: &Seen) -> String {
 /// Replaces the page's pod, and takes that back, while the client opens new connections all the time; none may fail.
 fn roll_out(cluster: &Cluster) -> Result<((), String)> {
     let program = e2e::plugin::put(&cluster.client, &std::env::current_exe()?, "xtask")?;
-    let mut load = Load::start(cluster, &program)?;
-    replace_pods(cluster, "restart")?;
+    let order = Order {
+        rate: RATE,
+        address: format!("{}:{}", cluster.public_address, app::PORT).parse()?,
+        path: "/productpage".to_owned(),
+        marker: page::TITLE.to_owned(),
+        patience: PATIENCE,
+    };
+    let load = Client::start(&cluster.client, &program, &order)?;
+    workload::roll(cluster, "restart")?;
     // `restart` leaves its mark in the template; with that gone the objects are again those of before.
-    replace_pods(cluster, "undo")?;
+    workload::roll(cluster, "undo")?;
     let count = load.end()?;
     let said = format!(": {} answered, {} failed, slowest {} ms", count.answered, count.failed, count.slowest);
-    ensure!(count.failed == 0, "rolling update{said}\n  {}", count.failures.join("\n  "));
+    ensure!(count.failed == 0, "rolling update{said}\n{}", count.failures_in_words());
     Ok(((), said))
-}
-
-/// `kubectl rollout HOW` of the page, until the old pods are gone.
-fn replace_pods(cluster: &Cluster, how: &str) -> Result<()> {
-    let (namespace, page) = (app::NAMESPACE, "deployment/productpage-v1");
-    let old = cluster.kubectl(&["get", "pods", "-n", namespace, "-l", "app=productpage", "-o", "name"])?;
-    cluster.kubectl(&["rollout", how, "-n", namespace, page])?;
-    app::wait_ready(cluster, namespace)?;
-    // The old pod goes on answering for a while; only when it is gone the update is over.
-    let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
-    let mut gone = vec!["wait", "--for=delete", "-n", namespace, &timeout];
-    gone.extend(old.split_whitespace());
-    cluster.kubectl(&gone).map(drop)
-}
-
-/// The load client, running as the outside client.
-struct Load {
-    child: Child,
-}
-
-impl Load {
-    /// Starts it and waits for its first answers.
-    fn start(cluster: &Cluster, program: &Path) -> Result<Self> {
-        let address = format!("{}:{}", cluster.public_address, app::PORT);
-        let (enter, rest) = cluster.client.enter.split_first().context("no way into the client")?;
-        let mut command = Command::new(enter);
-        command.args(rest).arg(program).args(["load", "--rate", &RATE.to_string(), &address]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the load")?;
-        let stdout = child.stdout.take().context("piped")?;
-        let mut load = Self { child };
-        let mut first = String::new();
-        let mut lines = BufReader::new(stdout);
-        lines.read_line(&mut first)?;
-        ensure!(first.trim() == "ready", "the load does not begin: {first}");
-        load.child.stdout = Some(lines.into_inner());
-        Ok(load)
-    }
-
-    /// Ends it and gives its count.
-    fn end(&mut self) -> Result<load::Count> {
-        drop(self.child.stdin.take());
-        let mut text = String::new();
-        self.child.stdout.take().context("ended twice")?.read_to_string(&mut text)?;
-        if !self.child.wait()?.success() {
-            bail!("the load failed: {text}");
-        }
-        serde_json::from_str(&text).with_context(|| format!("the load's count: {text}"))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // It ends with its standard input; where it ended before, killing fails, and that is fine.
-        drop(self.child.stdin.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn how_to_use() -> String {
@@ -296,7 +242,7 @@ mod tests {
     fn a_step_is_shown_with_its_time_and_a_failed_one_as_failed() {
         let mut story = Story { shown: vec![], steps: 1 };
         let ok: Result<()> = story.step(|| Ok(((), ": x".to_owned())));
-        let failed: Result<()> = story.step(|| bail!("no"));
+        let failed: Result<()> = story.step(|| Err(anyhow::anyhow!("no")));
         story.output("a\n\n b\n");
         assert!(ok.is_ok() && failed.is_err());
         assert_eq!(readme::step(&story.shown[0]).map(|(_, words)| words), Some("cluster up: x"));

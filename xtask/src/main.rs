@@ -47,7 +47,7 @@ enum Command {
         /// What it finds, in lower case with dashes
         slug: String,
     },
-    /// Load a page with new connections at a steady rate (started by `demo`)
+    /// Load a page with new connections at a steady rate (started by `demo`, `bench recovery` and the live suite)
     #[command(hide = true)]
     Load(demo::load::Args),
     /// The first process of a cluster member's namespaces (started by `cluster up`)

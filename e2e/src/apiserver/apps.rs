@@ -32,6 +32,8 @@ pub enum App {
     Download(usize),
     /// Reads so many bytes, says `ok` or `wrong` of the pattern, and ends.
     Upload(usize),
+    /// Does what the first nine bytes of the connection order ([`Order`]).
+    Ordered,
     /// One page for each request, connection kept alive.
     Http,
 }
@@ -51,6 +53,59 @@ pub fn pattern(begin: usize, length: usize) -> Vec<u8> {
             block.to_le_bytes()[at % 4]
         })
         .collect()
+}
+
+/// What a client asks of [`App::Ordered`]: so many bytes of the pattern each way, at the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// From the client, after the order.
+    pub up: u32,
+    /// To the client; behind them one more, `y` or `n`: whether what came was the pattern.
+    pub down: u32,
+    /// The application ends at once when both are done; else after the client's end.
+    pub ends_first: bool,
+}
+
+impl Order {
+    /// As it is sent.
+    pub fn bytes(self) -> [u8; 9] {
+        let mut bytes = [0; 9];
+        bytes[..4].copy_from_slice(&self.up.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.down.to_be_bytes());
+        bytes[8] = self.ends_first.into();
+        bytes
+    }
+
+    async fn read(stream: &mut TcpStream) -> Result<Self> {
+        let (up, down) = (stream.read_u32().await?, stream.read_u32().await?);
+        Ok(Self { up, down, ends_first: stream.read_u8().await? == 1 })
+    }
+}
+
+async fn ordered(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+    let order = Order::read(stream).await?;
+    let (up, down) = (order.up as usize, order.down as usize);
+    let (mut reader, mut writer) = stream.split();
+    let reading = async {
+        let (mut read, mut right) = (0, true);
+        while read < up {
+            let room = buffer.len().min(up - read);
+            let count = reader.read(&mut buffer[..room]).await?;
+            if count == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            right &= buffer[..count] == pattern(read, count);
+            read += count;
+        }
+        Ok(right)
+    };
+    let writing = async { writer.write_all(&pattern(0, down)).await };
+    let (right, ()) = tokio::try_join!(reading, writing)?;
+    stream.write_all(if right { b"y" } else { b"n" }).await?;
+    if !order.ends_first {
+        while stream.read(buffer).await? > 0 {}
+    }
+    Ok(())
 }
 
 /// Starts the application on a free port of loopback.
@@ -150,6 +205,7 @@ async fn serve(mut stream: TcpStream, app: App) -> Result<()> {
             }
             stream.write_all(if right { b"ok" } else { b"wrong" }).await
         }
+        App::Ordered => ordered(&mut stream, &mut buffer).await,
         App::Http => http(&mut stream, &mut buffer).await,
     }
 }

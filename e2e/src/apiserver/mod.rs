@@ -159,7 +159,8 @@ impl Api {
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": cluster}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "bookinfo"}}],
-            "users": [{"name": "test", "user": {}}],
+            // kubectl asks for a name and password where there is nothing.
+            "users": [{"name": "test", "user": {"token": "any"}}],
         })
         .to_string()
     }

@@ -61,3 +61,42 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn giving_takes_as_long_as_taking_and_a_close_ends_both() {
+        let (giver, mut inbox) = pair();
+        {
+            let mut given = std::pin::pin!(giver.give(b"first".to_vec()));
+            assert!((&mut given).now_or_never().is_none(), "given before it was taken");
+            assert_eq!(inbox.next().now_or_never().unwrap().unwrap(), b"first");
+            given.await;
+        }
+        let mut given = std::pin::pin!(giver.give(b"second".to_vec()));
+        assert!((&mut given).now_or_never().is_none());
+        giver.close();
+        given.await;
+        // What lies there is still read, as in Go one of two ready cases is taken.
+        assert_eq!(inbox.next().await.unwrap(), b"second");
+        assert_eq!(inbox.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn who_gives_to_nobody_waits_until_it_is_closed() {
+        let (giver, inbox) = pair();
+        drop(inbox);
+        let mut given = std::pin::pin!(giver.give(b"lost".to_vec()));
+        for _ in 0..3 {
+            assert!((&mut given).now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        giver.close();
+        given.await;
+    }
+}

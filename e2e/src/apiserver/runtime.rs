@@ -147,3 +147,68 @@ async fn up(mut inbox: Inbox, mut app: Held, port: u16, ended: mpsc::Sender<Resu
     };
     let _ = ended.send(result).await;
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use super::super::apps::{self, ANSWER, App};
+    use super::super::rendezvous::pair;
+    use super::*;
+
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<u8>>);
+
+    impl Outbox for Sent {
+        async fn send(&self, bytes: &[u8]) -> std::io::Result<()> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(())
+        }
+
+        async fn end(&self) {}
+    }
+
+    /// One port-forward whose client asks and ends its side at once: what it is sent, how it ends, after how long.
+    async fn half_closed(app: App) -> (Vec<u8>, Result<(), String>, Duration) {
+        let sandbox = Sandbox::Up(apps::start(app));
+        let (giver, inbox) = pair();
+        let out = Arc::new(Sent::default());
+        let began = Instant::now();
+        let forward = tokio::spawn({
+            let out = Arc::clone(&out);
+            async move { port_forward(sandbox, "id", inbox, out).await }
+        });
+        tokio::select! {
+            () = giver.give(b"request".to_vec()) => {}
+            // Where nobody listens, nobody takes it.
+            () = async { while !forward.is_finished() { tokio::task::yield_now().await } } => {}
+        }
+        giver.close();
+        let ended = forward.await.unwrap();
+        let sent = out.0.lock().unwrap().clone();
+        (sent, ended, began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_one_second_after_the_client_has_ended() {
+        let (sent, ended, took) = half_closed(App::AnswersAfter(Duration::from_millis(300))).await;
+        assert_eq!((sent.as_slice(), ended), (ANSWER, Ok(())));
+        assert!(took >= Duration::from_millis(300), "{took:?}");
+        let (sent, ended, took) = half_closed(App::AnswersAfter(Duration::from_secs(30))).await;
+        assert_eq!((sent.as_slice(), ended), (&[][..], Ok(())), "an answer that comes later is lost without a word");
+        assert!(took >= GRACE && took < Duration::from_secs(20), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_said_in_containerds_words() {
+        let (_, ended, _) = half_closed(App::Refused).await;
+        assert!(ended.as_ref().unwrap_err().contains(": connect: connection refused IPv6 dial tcp6"), "{ended:?}");
+        let (_, ended, _) = half_closed(App::ResetAfter(0)).await;
+        assert!(ended.as_ref().unwrap_err().ends_with("read: connection reset by peer"), "{ended:?}");
+        let (_, inbox) = pair();
+        let gone = port_forward(Sandbox::Closed, "id", inbox, Arc::new(Sent::default())).await;
+        assert_eq!(gone.unwrap_err(), "network namespace for sandbox \"id\" is closed");
+    }
+}

@@ -98,6 +98,13 @@ pub fn wait_rolled_out(cluster: &Cluster) -> Result<()> {
     })
 }
 
+/// The kube-proxy of one node is restarted.
+pub fn restarted_on(node: &str) -> Fault {
+    let node = node.to_owned();
+    let nothing = |_: &Cluster| Ok(());
+    Fault::new(format!("kube-proxy of {node} is restarted"), move |cluster| restart_on(cluster, &node), nothing)
+}
+
 /// Restarts the kube-proxy of one node, which writes its rules anew.
 pub fn restart_on(cluster: &Cluster, node: &str) -> Result<()> {
     let old = pods(cluster, Some(node))?;

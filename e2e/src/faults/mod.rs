@@ -1,6 +1,10 @@
 //! Ways to break a cluster, as data: a name, how to inject it, how to heal it. One file a way.
 
+pub mod daemon;
+pub mod firewall;
 pub mod kube_proxy;
+pub mod ours;
+pub mod recovery;
 pub mod route;
 pub mod rules;
 pub mod security_group;

@@ -1,12 +1,12 @@
-//! The page's Deployment scaled to nothing.
+//! The page's pods: gone, replaced, killed, moved.
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use serde_json::json;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 
-use crate::app::{NAMESPACE, wait_ready};
-use crate::cluster::Cluster;
+use crate::app::{Bookinfo, NAMESPACE, wait_ready};
+use crate::cluster::{Cluster, Place};
 use crate::condition::until;
 use crate::faults::Fault;
 
@@ -31,4 +31,84 @@ pub fn no_replicas() -> Fault {
             wait_ready(cluster, NAMESPACE)
         },
     )
+}
+
+/// How long pods may take to be replaced, the end of the old ones included.
+const REPLACED: Duration = Duration::from_secs(90);
+
+/// Every pod is replaced by a new one, by rolling update.
+pub fn rolled_out() -> Fault {
+    Fault::new("the Deployment is rolled out anew", |cluster: &Cluster| roll(cluster, "restart"), |_: &Cluster| Ok(()))
+}
+
+/// `kubectl rollout HOW` of the page, until the old pods are gone: they go on answering for a while.
+pub fn roll(cluster: &Cluster, how: &str) -> Result<()> {
+    let old = names(cluster)?;
+    cluster.kubectl(&["rollout", how, "-n", NAMESPACE, DEPLOYMENT])?;
+    wait_ready(cluster, NAMESPACE)?;
+    until_gone(cluster, &old)
+}
+
+/// The page moves to another node by rolling update, as somebody who edits its nodeSelector moves it.
+pub fn moved_to(node: &str) -> Fault {
+    let node = node.to_owned();
+    Fault::new(
+        format!("the page moves to {node}"),
+        move |cluster: &Cluster| {
+            let old = names(cluster)?;
+            Bookinfo::page().on(&node).apply(cluster)?;
+            until_gone(cluster, &old)
+        },
+        |_: &Cluster| Ok(()),
+    )
+}
+
+/// The process of one of the page's containers is killed by SIGKILL; the kubelet starts it again.
+pub fn killed() -> Fault {
+    Fault::new("a pod's process is killed", kill_one, |cluster: &Cluster| wait_ready(cluster, NAMESPACE))
+}
+
+fn kill_one(cluster: &Cluster) -> Result<()> {
+    let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(u64::MAX);
+    // One that was killed before would be started again only after a pause.
+    let pod = staying(cluster)?.into_iter().min_by_key(restarts).context("the page has no pod")?;
+    let (name, before) = (pod["metadata"]["name"].as_str().context("no name")?, restarts(&pod));
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().context("no container")?;
+    let id = id.strip_prefix("containerd://").context("not containerd's")?;
+    let place = node_of(cluster, &pod)?;
+    place.shell(&format!("ctr --namespace k8s.io tasks kill --signal SIGKILL {id}"))?;
+    until("its container runs again", Duration::from_secs(60), || {
+        let pod = cluster.get(&["-n", NAMESPACE, "pod", name])?;
+        let ready = &pod["status"]["containerStatuses"][0]["ready"];
+        ensure!(restarts(&pod) > before && *ready == true, "{}", pod["status"]["containerStatuses"]);
+        Ok(())
+    })
+}
+
+/// Where a pod runs.
+fn node_of<'c>(cluster: &'c Cluster, pod: &Value) -> Result<&'c Place> {
+    let name = pod["spec"]["nodeName"].as_str().context("not scheduled")?;
+    let node = cluster.nodes.iter().find(|node| node.place.name == name);
+    Ok(&node.with_context(|| format!("no node {name}"))?.place)
+}
+
+/// The page's pods that are not about to end.
+pub fn staying(cluster: &Cluster) -> Result<Vec<Value>> {
+    let pods = cluster.get(&["-n", NAMESPACE, "pods", "-l", "app=productpage"])?;
+    let all = pods["items"].as_array().cloned().unwrap_or_default();
+    Ok(all.into_iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect())
+}
+
+/// All of the page's pods as kubectl names them, those about to end included.
+fn names(cluster: &Cluster) -> Result<String> {
+    cluster.kubectl(&["get", "pods", "-n", NAMESPACE, "-l", "app=productpage", "-o", "name"])
+}
+
+fn until_gone(cluster: &Cluster, names: &str) -> Result<()> {
+    until("the former pods are gone", REPLACED, || {
+        let left = self::names(cluster)?;
+        let old: Vec<_> = left.lines().filter(|name| names.lines().any(|old| old == *name)).collect();
+        ensure!(old.is_empty(), "{old:?}");
+        Ok(())
+    })
 }

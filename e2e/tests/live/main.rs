@@ -7,6 +7,8 @@
 mod bad_input;
 mod defaults;
 mod edits;
+mod forward_recovery;
+mod forward_rules;
 mod healthy;
 mod kube_proxy;
 mod laptop;

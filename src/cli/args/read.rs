@@ -129,6 +129,7 @@ fn forward(m: &ArgMatches, globals: &Globals) -> Result<ForwardArgs, ExpectedErr
         Some(("restart", inner)) => (ForwardVerb::Restart, inner),
         Some(("status", inner)) => (ForwardVerb::Status, inner),
         Some(("logs", inner)) => (ForwardVerb::Logs, inner),
+        Some(("service", inner)) => (ForwardVerb::Service, inner),
         _ => (ForwardVerb::Foreground, m),
     };
     let mut target = text(m, "target");

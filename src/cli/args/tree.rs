@@ -204,6 +204,10 @@ impl Tree {
         )
         .arg(self.switch("systemd", "cli.flag.systemd"))
         .arg(self.switch("print-unit", "cli.flag.print_unit").conflicts_with("systemd"));
+        let service = options(
+            self.verb("service", "cli.forward.start", "forward service [TARGET] [[LOCAL:]REMOTE...] [flags]")
+                .args([self.target(), self.pairs()]),
+        );
         let one = |name, about, usage| {
             self.verb(name, about, usage).arg(self.target()).after_help(self.say("cli.more_flags"))
         };
@@ -211,6 +215,7 @@ impl Tree {
         options(forward.args([self.target(), self.pairs()]))
             .args_conflicts_with_subcommands(true)
             .subcommand(start.after_help(self.after("cli.forward.start_examples")))
+            .subcommand(service.hide(true))
             .subcommand(
                 one("stop", "cli.forward.stop", "forward stop [TARGET] [flags]")
                     .arg(self.switch("all", "cli.flag.all")),

@@ -75,11 +75,11 @@ pub async fn run(globals: &Globals, args: &FixArgs, dry: bool) -> Result<Exit, E
         consented: args.yes,
         forbidden: None,
     };
-    let snapshot = run.settled().await?;
     if dry {
+        let snapshot = run.settled().await?;
         return run.dry_run(&snapshot);
     }
-    let done = run.rounds(snapshot).await;
+    let done = run.work().await;
     run.finish(done).await
 }
 
@@ -87,6 +87,37 @@ impl Run<'_> {
     async fn look(&self) -> Result<Snapshot, ExpectedError> {
         let look = observe::look(&self.field.cluster, &self.field.targets, &self.field.wanted);
         self.interrupt.or(look).await
+    }
+
+    /// All there is to do, from the first look to the last.
+    async fn work(&mut self) -> Result<Snapshot, ExpectedError> {
+        if self.consented && self.args.fallback {
+            self.access_first().await?;
+        }
+        let first = self.settled().await?;
+        self.rounds(first).await
+    }
+
+    /// Opens the fallback after a second, where dials vanish and a full look would take many: who waits for the page
+    /// has it while its cause is sought.
+    async fn access_first(&mut self) -> Result<(), ExpectedError> {
+        let glance = observe::glance(&self.field.cluster, &self.field.targets, &self.field.wanted);
+        let snapshot = self.interrupt.or(glance).await?;
+        if !snapshot.probes.iter().any(|p| p.outcome == crate::model::Outcome::Timeout) {
+            return Ok(());
+        }
+        let facts = Facts::derive(&snapshot);
+        let report = check::run(&facts);
+        let plan = self.plan(&facts, &report);
+        let is_young = |step: &Step| {
+            facts.targets.iter().any(|t| t.target.to_string() == step.target && scope::is_young(t, &facts))
+        };
+        let opens: Vec<&Step> =
+            plan.steps.iter().filter(|s| plan::carries_at_once(s)).filter(|s| !is_young(s)).collect();
+        for (index, step) in opens.iter().enumerate() {
+            self.take(index + 1, opens.len(), step).await?;
+        }
+        Ok(())
     }
 
     /// A look at a cluster that had its time.

@@ -29,8 +29,7 @@ pub async fn order(globals: &Globals, args: &ForwardArgs) -> Result<Spec, Expect
     let metrics = args.metrics.as_deref().map(spec::metrics).transpose()?;
     let word = args.target.as_deref().map(str::parse::<TargetWord>).transpose()?;
     if args.mode == Mode::Kernel {
-        let useless = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified();
-        if !args.addresses.is_empty() && addresses.iter().all(useless) {
+        if !args.addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback) {
             return Err(Reason::NoAddress.into());
         }
         if !statedir::is_root() {

@@ -61,6 +61,10 @@ pub async fn check(spec: &Spec) -> Result<(), Reason> {
     if spec.addresses.iter().all(IpAddr::is_loopback) {
         return Err(Reason::NoAddress);
     }
+    // Rules let in whoever comes, and tell pods nothing.
+    if !spec.allow.is_empty() || spec.proxy_protocol {
+        return Err(Reason::Terms);
+    }
     if let Some(by) = bypass() {
         return Err(Reason::NoNetfilterPath { by: by.to_owned() });
     }

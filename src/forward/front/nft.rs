@@ -10,6 +10,9 @@ use super::TABLE_PREFIX;
 use super::rules::{COMMENT, Family, Layout, Leases, counted};
 use super::slots::Slots;
 
+/// Counters are for people; they are read so seldom.
+const RENEWALS_PER_COUNT: u32 = 3;
+
 /// What went wrong with the rules.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,6 +40,7 @@ pub struct Tables {
     installed: Option<Wanted>,
     pairs: usize,
     made: u64,
+    renewals: u32,
     /// Connections counted by tables that are no more, and by the present ones; by pair.
     counted_before: Vec<u64>,
     counted: Vec<u64>,
@@ -45,7 +49,7 @@ pub struct Tables {
 impl Tables {
     /// For so many pairs.
     pub fn new(pairs: usize) -> Self {
-        Self { installed: None, pairs, made: 0, counted_before: vec![0; pairs], counted: vec![0; pairs] }
+        Self { installed: None, pairs, made: 0, renewals: 0, counted_before: vec![0; pairs], counted: vec![0; pairs] }
     }
 
     /// Makes it so: the leases are renewed, what changed is changed, what is not there is made.
@@ -54,8 +58,8 @@ impl Tables {
     /// Where nft is missing or refuses, or a table of our name is not ours.
     pub async fn put(&mut self, wanted: &Wanted) -> Result<(), Error> {
         if self.installed.as_ref().is_some_and(|i| i.layouts == wanted.layouts) {
-            if let Ok(listing) = nft(&self.change(wanted)).await {
-                self.counted = counted(&listing, self.pairs);
+            if nft(&self.change(wanted)).await.is_ok() {
+                self.count(wanted).await;
                 self.installed = Some(wanted.clone());
                 return Ok(());
             }
@@ -105,9 +109,28 @@ impl Tables {
                 }
             }
             script.push_str(&layout.leases(&wanted.leases));
-            script.push_str(&format!("list counters table {} {}\n", layout.family.words().0, layout.table));
         }
         script
+    }
+
+    /// Reads the counters, not at each renewal. Listing one table reads only that table; `list counters` would make nft
+    /// read every element of the ruleset, of which kube-proxy's has thousands.
+    async fn count(&mut self, wanted: &Wanted) {
+        self.renewals = self.renewals.wrapping_add(1);
+        if !self.renewals.is_multiple_of(RENEWALS_PER_COUNT) {
+            return;
+        }
+        let mut listing = String::new();
+        for layout in &wanted.layouts {
+            match run(&["-t", "list", "table", layout.family.words().0, &layout.table], "").await {
+                Ok(table) => listing.push_str(&table),
+                Err(error) => {
+                    tracing::debug!(event = "not-counted", error = %error);
+                    return;
+                }
+            }
+        }
+        self.counted = counted(&listing, self.pairs);
     }
 }
 

@@ -10,6 +10,8 @@ use crate::model::Text;
 pub enum Reason {
     #[error("another mode was asked for")]
     Mode,
+    #[error("only the listener keeps --allow-cidr and --proxy-protocol")]
+    Terms,
     #[error("this system is not Linux")]
     NotLinux,
     #[error("it needs the rights of root")]
@@ -43,6 +45,7 @@ impl Reason {
     pub fn text(&self) -> Text {
         match self {
             Self::Mode => Text::new("kernel.reason.mode"),
+            Self::Terms => Text::new("kernel.reason.terms"),
             Self::NotLinux => Text::new("kernel.reason.not_linux"),
             Self::NotRoot => Text::new("kernel.reason.not_root"),
             Self::NoAddress => Text::new("kernel.reason.no_address"),

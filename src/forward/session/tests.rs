@@ -21,6 +21,8 @@ use crate::forward::spec::{Kind, Mode, Pair, Spec};
 use crate::forward::worker::Workers;
 use crate::model::PortRef;
 
+mod terms;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A forward without a cluster: the test says which pods there are.
@@ -36,17 +38,16 @@ impl Bench {
         Self::with(pods, |_| {}).await
     }
 
-    async fn with(pods: Vec<Endpoint>, change: impl FnOnce(&mut Shared)) -> Self {
+    async fn with(pods: Vec<Endpoint>, change: impl FnOnce(&mut Spec)) -> Self {
         let (endpoints, feed) = watch::channel(Endpoints::new(vec![pods]));
-        let mut shared = Shared::new(feed, vec![Way::Direct]);
-        change(&mut shared);
-        let shared = Arc::new(shared);
-        let spec = Spec {
+        let mut spec = Spec {
             pairs: vec![Pair { listen: 0, port: PortRef::Number(80) }],
             addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             mode: Mode::Direct,
             ..Spec::new(Kind::Service, "ns", "svc")
         };
+        change(&mut spec);
+        let shared = Arc::new(Shared::new(feed, vec![Way::Direct], Terms::of(&spec)));
         let listeners = bind(&spec, 2).unwrap();
         let address = listeners.bound[0][0];
         let carriers = vec![Carriers::default(), Carriers::default()];
@@ -245,7 +246,7 @@ async fn without_a_pod_connections_wait_and_go_on_when_one_is_ready() {
 
 #[tokio::test]
 async fn waiting_ends_in_a_reset_after_the_deadline() {
-    let bench = Bench::with(vec![], |s| s.patience = Duration::from_millis(50)).await;
+    let bench = Bench::with(vec![], |s| s.limits.patience_seconds = 1).await;
     let mut client = bench.dial().await;
     assert_eq!(rest(&mut client).await, Err(ErrorKind::ConnectionReset));
     assert_eq!(bench.shared.stats.last_failure().unwrap().1, "no pod is ready");
@@ -253,7 +254,7 @@ async fn waiting_ends_in_a_reset_after_the_deadline() {
 
 #[tokio::test]
 async fn when_all_places_are_taken_the_next_one_is_turned_away() {
-    let bench = Bench::with(vec![], |s| s.parking = Semaphore::new(1)).await;
+    let bench = Bench::with(vec![], |s| s.limits.parked = 1).await;
     let _first = bench.dial().await;
     bench.until(|s| s.parked.load(Relaxed) == 1).await;
     // The reset may be faster than the client.

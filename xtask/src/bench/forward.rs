@@ -109,7 +109,7 @@ fn finish(args: &Args, report: &Report) -> Result<ExitCode> {
 }
 
 /// Builds the product as it is shipped.
-fn release() -> Result<PathBuf> {
+pub fn release() -> Result<PathBuf> {
     let built = suite::cargo(&["build", "--locked", "--release", "--bin", "kubectl-bookaccess"], &[])?;
     ensure!(built.good(), "kubectl-bookaccess cannot be built");
     let folder = std::env::current_exe().context("where this program lies")?;
@@ -148,6 +148,7 @@ fn rounds(site: &Site, rows: &[Kind], args: &Args, report: &mut Report) -> Resul
             run::check()?;
             let title = kind.title(&mode);
             let start = Instant::now();
+            report.busy.push(machine::settled()?);
             let outcome = one(site, kind, &args.columns, round, report.row(&title), logs.path());
             run::check()?;
             if let Err(error) = outcome {

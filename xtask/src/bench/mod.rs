@@ -6,6 +6,7 @@ mod machine;
 mod plot;
 mod process;
 pub mod record;
+mod recovery;
 mod report;
 mod rows;
 mod site;
@@ -27,11 +28,14 @@ pub struct Args {
 enum Command {
     /// Throughput, rates, latency, CPU and memory: NodePort, HAProxy, kubectl port-forward, and each of our carriers
     Forward(forward::Args),
+    /// What faults cost those who load the page meanwhile: NodePort, kubectl port-forward, and each of our carriers
+    Recovery(recovery::Args),
 }
 
 /// Runs one of the benches.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Forward(args) => forward::run(args),
+        Command::Recovery(args) => recovery::run(args),
     }
 }

@@ -51,5 +51,6 @@ mod tests {
     fn the_document_has_the_marks() {
         let text = fs::read_to_string(top().join(DOCUMENT)).unwrap();
         replace(&text, "forward", "x").unwrap();
+        replace(&text, "recovery", "x").unwrap();
     }
 }

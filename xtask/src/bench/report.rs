@@ -16,6 +16,8 @@ pub struct Report {
     pub rounds: usize,
     /// How long the run took.
     pub minutes: f64,
+    /// The share of the machine that was in use before each row of each round: by what is no part of the measurement.
+    pub busy: Vec<f64>,
     /// In the order they are shown in.
     pub rows: Vec<(String, Row)>,
 }
@@ -107,6 +109,15 @@ pub fn markdown(report: &Report) -> String {
          resident, with so many idle connections after one request each.\n",
         report.rounds, report.minutes
     );
+    if let Some(busy) = stats::median(&report.busy) {
+        let most = report.busy.iter().copied().fold(0.0, f64::max);
+        let _ = writeln!(
+            text,
+            "In use by other things just before a row was measured: {:.0} % of the machine (median), {:.0} % at most.\n",
+            busy * 100.0,
+            most * 100.0
+        );
+    }
     figures(report, &mut text);
     notes(report, &mut text);
     verdicts(report, &mut text);

@@ -75,10 +75,12 @@ impl Kind {
             let mut argv = words(&["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"]);
             argv.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
             argv.extend(words(&[&site.product, "forward", "svc/bench", "-n", NAME, &format!("{port}:http")]));
-            argv.extend(words(&["--address", "0.0.0.0"]));
+            // A rule needs an address of its own; the public one leads to the node's.
+            let address = if self == Self::Kernel { site.node()?.address.as_str() } else { "0.0.0.0" };
+            argv.extend(words(&["--address", address]));
             argv.extend(words(flags));
             argv.extend(site.unlimited.iter().cloned());
-            argv
+            Ok::<_, anyhow::Error>(argv)
         };
         Ok(Some(match self {
             Self::NodePort => return Ok(None),
@@ -99,9 +101,9 @@ impl Kind {
                 argv.extend(words(&["svc/bench", &pair, "--address=0.0.0.0"]));
                 argv
             }
-            Self::Kernel => ours(&["--mode", "kernel", "--front"]),
-            Self::Direct => ours(&["--mode", "direct"]),
-            Self::Tunnel => ours(&["--mode", "tunnel"]),
+            Self::Kernel => ours(&["--mode", "kernel", "--front"])?,
+            Self::Direct => ours(&["--mode", "direct"])?,
+            Self::Tunnel => ours(&["--mode", "tunnel"])?,
         }))
     }
 }

@@ -1,0 +1,110 @@
+//! A program of a node is away: the API server, a kubelet. It comes back with its own command line.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::app::NAMESPACE;
+use crate::cluster::{Cluster, Node, Place};
+use crate::condition::until;
+use crate::faults::Fault;
+
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(20);
+/// The controller manager takes a node for lost after 50 s without a word of it (--node-monitor-grace-period).
+const LOST: Duration = Duration::from_secs(90);
+
+/// The API server is killed and started again after [`AWAY`].
+pub fn api_server_restarts(node: &Node) -> Fault {
+    const PROGRAM: &str = "kube-apiserver";
+    let (place, healed) = (node.place.clone(), node.place.clone());
+    let back = |cluster: &Cluster, place: &Place| {
+        start(place, PROGRAM)?;
+        until("the API server is ready", Duration::from_secs(60), || {
+            cluster.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"]).map(drop)
+        })
+    };
+    Fault::new(
+        format!("the API server is away for {} s", AWAY.as_secs()),
+        move |cluster| {
+            stop(&place, PROGRAM)?;
+            // The time away is the fault itself, not a wait for something.
+            std::thread::sleep(AWAY);
+            back(cluster, &place)
+        },
+        move |cluster| {
+            back(cluster, &healed)?;
+            controllers_act(cluster)
+        },
+    )
+}
+
+/// Waits until the controllers have found the API server again: they wait longer after each failure.
+fn controllers_act(cluster: &Cluster) -> Result<()> {
+    let labels = json!({"app": "controllers-act"});
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "controllers-act", "namespace": "default"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels}, "spec": {"containers": [{"name": "none", "image": "none"}]}}},
+    });
+    cluster.apply(&deployment.to_string())?;
+    let name = ["-n", "default", "deployment", "controllers-act"];
+    let observed = until("the controllers act", Duration::from_secs(120), || {
+        let status = cluster.get(&name)?["status"].clone();
+        ensure!(status["observedGeneration"].is_u64(), "{status}");
+        Ok(())
+    });
+    cluster.kubectl(&[&["delete"], &name[..]].concat())?;
+    observed
+}
+
+/// A node's kubelet is gone. In effect when the node's pods no longer count as ready, though they go on answering.
+pub fn kubelet_gone(node: &Node) -> Fault {
+    const PROGRAM: &str = "kubelet";
+    let (node, healed) = (node.place.clone(), node.place.clone());
+    Fault::new(
+        format!("the kubelet of {} is gone", node.name),
+        move |cluster| {
+            stop(&node, PROGRAM)?;
+            until("its pods are no longer ready", LOST, || {
+                let ready = ready_on(cluster, &node.name)?;
+                ensure!(ready == 0, "{ready} endpoints of it are ready");
+                Ok(())
+            })
+        },
+        move |cluster| {
+            start(&healed, PROGRAM)?;
+            let node = format!("node/{}", healed.name);
+            cluster.kubectl(&["wait", &node, "--for=condition=Ready", "--timeout=50s"])?;
+            crate::app::wait_ready(cluster, NAMESPACE)
+        },
+    )
+}
+
+/// How many of the page's endpoints on a node are ready.
+fn ready_on(cluster: &Cluster, node: &str) -> Result<usize> {
+    let select = "kubernetes.io/service-name=productpage";
+    let slices = cluster.get(&["-n", NAMESPACE, "endpointslices", "-l", select])?;
+    let slices = slices["items"].as_array().context("not a list")?;
+    let endpoints = slices.iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
+    Ok(endpoints.filter(|each| each["nodeName"] == node && each["conditions"]["ready"] == true).count())
+}
+
+/// Kills a program of the place, remembering how it was started.
+fn stop(place: &Place, program: &str) -> Result<()> {
+    let line = format!(
+        "pid=$(pgrep -o -x {program}); cp /proc/$pid/cmdline /run/{program}.cmdline; kill -KILL $pid; \
+         while test -d /proc/$pid; do sleep 0.05; done"
+    );
+    place.shell(&line).map(drop).with_context(|| format!("does {program} run there?"))
+}
+
+/// Starts it again unless it runs.
+fn start(place: &Place, program: &str) -> Result<()> {
+    let line = format!(
+        "pgrep -x {program} >/dev/null || xargs -0 -a /run/{program}.cmdline setsid --fork \
+         >/var/log/{program}-again.log 2>&1 </dev/null"
+    );
+    place.shell(&line).map(drop)
+}
