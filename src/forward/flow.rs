@@ -38,6 +38,10 @@ pub trait Side: AsyncRead + AsyncWrite + Unpin {
 
     /// The TCP socket it is, where it is nothing more than that.
     fn socket(&self) -> Option<&TcpStream>;
+
+    /// All that the client wanted is said, and only the end is awaited: what carries this connection may serve others
+    /// beside it.
+    fn release(&mut self) {}
 }
 
 impl Side for TcpStream {

@@ -20,12 +20,9 @@ use super::stats::Stats;
 const REPLAY_LIMIT: usize = 64 * 1024;
 /// After one side's end the other may be silent this long.
 const LINGER: Duration = Duration::from_secs(60);
-/// After a client's end, and after so long a silence of the pod, an answer counts as complete (tunnel).
+/// After a client's end, and after so long a silence of the pod, the pod is told (tunnel): its end, which follows within
+/// 1 s of that, cuts off what is still to come.
 const QUIET: Duration = Duration::from_millis(200);
-/// The same for a client that ended after a small answer: a browser closing a connection that it does not need any more.
-const SHORT_QUIET: Duration = Duration::from_millis(2);
-/// The size of a small answer.
-const SMALL: usize = 64 * 1024;
 /// While the forward closes, a connection on which nothing followed an answer for so long is idle.
 const IDLE: Duration = Duration::from_millis(500);
 /// A connection that lives so long may outlive its pod's node, and is watched for that. Most never get there.
@@ -119,8 +116,6 @@ struct Progress<'a> {
     answered: bool,
     /// The last bytes went to the client.
     last_down: bool,
-    /// Bytes to the client since its last ones.
-    answer: usize,
     /// The client ended before an answer came: it still waits for one.
     ended_first: bool,
     /// Something moved since the clock was looked at.
@@ -136,7 +131,6 @@ impl Tap for Up<'_, '_> {
     fn read(&mut self, bytes: &[u8]) {
         self.0.replay.record(bytes);
         self.0.last_down = false;
-        self.0.answer = 0;
     }
 
     fn delivered(&mut self, count: usize) {
@@ -164,7 +158,6 @@ impl Tap for Down<'_, '_> {
 
     fn delivered(&mut self, count: usize) {
         self.0.stats.received.fetch_add(count as u64, Relaxed);
-        self.0.answer = self.0.answer.saturating_add(count);
         self.0.touch(true);
     }
 
@@ -184,13 +177,7 @@ impl Progress<'_> {
 
     /// How long the pod has to be silent after the client's end.
     fn quiet(&self) -> Duration {
-        if !self.last_down {
-            LINGER
-        } else if self.ended_first || self.answer > SMALL {
-            QUIET
-        } else {
-            SHORT_QUIET
-        }
+        if self.last_down { QUIET } else { LINGER }
     }
 
     /// How a connection ended that the pod's side broke.
@@ -228,6 +215,8 @@ pub struct Bounds<'a> {
     pub closing: &'a CancellationToken,
     /// Both sides may be silent so long before the first byte. None: for ever.
     pub first_byte: Option<Duration>,
+    /// Called when both sides were told that nothing more comes from the client, and only the pod's end is awaited.
+    pub ending: &'a (dyn Fn() + Sync),
 }
 
 /// Relays until both sides ended or one broke. `rest` is what was not yet sent of the replay and what goes before it;
@@ -256,7 +245,6 @@ pub async fn relay<P: Side>(
             delivered,
             answered: false,
             last_down: false,
-            answer: 0,
             ended_first: ended,
             moved: false,
         },
@@ -331,7 +319,12 @@ impl<P: Side> Relay<'_, P> {
         if matches!(self.sending, Sending::On) {
             match self.up.poll(cx, self.client, self.pod, &mut Up(&mut self.progress)) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.sending = Sending::Ended,
+                Poll::Ready(Ok(())) => {
+                    self.sending = Sending::Ended;
+                    if !self.progress.ended_first {
+                        self.pod.release();
+                    }
+                }
                 Poll::Ready(Err(Broken::Source(_))) => return Some(End::ClientLeft),
                 Poll::Ready(Err(Broken::Sink(error))) => return self.pod_is_deaf(cx, error),
             }
@@ -411,19 +404,35 @@ impl<P: Side> Relay<'_, P> {
             }
             Sending::Ended if !P::HALF_CLOSE => {
                 // A tunnel's end ends both directions at the far side: the answer comes first.
-                let limit = self.progress.quiet();
-                let until = self.touched + limit;
-                if now >= until || self.received.is_some() {
-                    if Pin::new(&mut *self.pod).poll_shutdown(cx).is_ready() {
-                        return Err(End::Clean);
-                    }
-                } else {
+                let until = self.touched + self.progress.quiet();
+                if now < until && self.received.is_none() {
                     at(until);
+                } else {
+                    self.pod.release();
+                    match Pin::new(&mut *self.pod).poll_shutdown(cx) {
+                        Poll::Pending => at(now + QUIET),
+                        Poll::Ready(Err(error)) if self.received.is_none() => return Err(self.progress.judge(&error)),
+                        Poll::Ready(_) => {
+                            self.sending = Sending::Told;
+                            self.touched = now;
+                            (self.bounds.ending)();
+                            at(now);
+                        }
+                    }
                 }
+            }
+            Sending::Told if !P::HALF_CLOSE && self.received.is_none() => {
+                // Silence proves nothing: the client gets no clean end before the pod's own is known.
+                if now >= self.touched + LINGER {
+                    return Err(End::Broken("the pod's end did not come".to_owned()));
+                }
+                // Another connection in the same tunnel may be slow to pass on what is there for this one.
+                at(now + QUIET);
             }
             _ => {}
         }
-        if self.is_closing && self.progress.answered && self.progress.last_down {
+        let waits = matches!(self.sending, Sending::On);
+        if self.is_closing && waits && self.progress.answered && self.progress.last_down {
             // A browser keeps such a connection for its next request, and opens another one without a word.
             if now >= self.touched + IDLE {
                 return Err(End::Clean);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -149,12 +149,14 @@ pub struct Client {
     worker: Arc<Worker>,
     /// None: not over yet.
     ended: Option<Result<(), String>>,
+    /// Its place among its client's connections is free again.
+    left: AtomicBool,
 }
 
 impl Client {
     /// Of a connection that its door let in.
     pub fn new(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) -> Self {
-        Self { stream, peer, worker, ended: None }
+        Self { stream, peer, worker, ended: None, left: AtomicBool::new(false) }
     }
 }
 
@@ -168,7 +170,9 @@ impl Drop for Client {
             shared.stats.failure(why);
             drop(self.stream.set_zero_linger());
         }
-        shared.doors.leave(self.peer);
+        if !self.left.load(Relaxed) {
+            shared.doors.leave(self.peer);
+        }
         shared.stats.live.fetch_sub(1, Relaxed);
     }
 }
@@ -177,7 +181,15 @@ impl Drop for Client {
 pub async fn serve(mut client: Client, pair: usize, mut replay: Replay) {
     let worker = client.worker.clone();
     let peer = client.peer;
-    client.ended = Some(attempts(&mut client.stream, peer, pair, &mut replay, &worker).await);
+    // A client that comes and goes leaves many behind that wait for their pods' ends, for a second or so each.
+    let (left, doors) = (&client.left, &worker.shared.doors);
+    let ending = || {
+        if !left.swap(true, Relaxed) {
+            doors.leave(peer);
+        }
+    };
+    let over = attempts(&mut client.stream, peer, pair, &mut replay, &worker, &ending).await;
+    client.ended = Some(over);
 }
 
 async fn attempts(
@@ -186,6 +198,7 @@ async fn attempts(
     pair: usize,
     replay: &mut Replay,
     worker: &Worker,
+    ending: &(dyn Fn() + Sync),
 ) -> Result<(), String> {
     let shared = &*worker.shared;
     let terms = shared.doors.terms();
@@ -241,7 +254,7 @@ async fn attempts(
         shared.remember(peer, pair, seat.choice.endpoint());
         let rest = first[sent..].to_vec();
         let delivered = sent.cast_signed() as i64 - header.len().cast_signed() as i64;
-        match carry(client, upstream, replay, rest, delivered, worker, &terms).await {
+        match carry(client, upstream, replay, rest, delivered, worker, (&terms, ending)).await {
             End::Clean => {
                 seat.worked = true;
                 seat.result = stats::Result::Served;
@@ -313,13 +326,13 @@ async fn carry(
     rest: Vec<u8>,
     delivered: i64,
     worker: &Worker,
-    terms: &Terms,
+    (terms, ending): (&Terms, &(dyn Fn() + Sync)),
 ) -> End {
     let stats = &worker.shared.stats;
     stats.sent.fetch_add(delivered.max(0).cast_unsigned(), Relaxed);
     let seconds = terms.limits.first_byte_seconds;
     let first_byte = (seconds > 0).then(|| Duration::from_secs(seconds));
-    let bounds = Bounds { stats, closing: &worker.closing, first_byte };
+    let bounds = Bounds { stats, closing: &worker.closing, first_byte, ending };
     let end = match &mut upstream {
         Upstream::Direct(direct) => relay(client, direct, replay, rest, delivered, &bounds).await,
         Upstream::Tunnel(stream) => relay(client, &mut **stream, replay, rest, delivered, &bounds).await,

@@ -112,12 +112,12 @@ fn what_goes_in_comes_out_directly() {
 
 #[test]
 fn what_goes_in_comes_out_of_a_tunnel() {
-    exact(Way::Spdy, Just(false));
+    exact(Way::Spdy, any::<bool>());
 }
 
 #[test]
 fn what_goes_in_comes_out_of_a_tunnel_in_a_websocket() {
-    exact(Way::Tunnelled, Just(false));
+    exact(Way::Tunnelled, any::<bool>());
 }
 
 /// Connections one after the other, each ended by a client that has the whole answer.

@@ -87,10 +87,10 @@ fn rows() -> Vec<Row> {
     let long = || pattern(0, 8 * MIB);
     let download = |name, client, ways| row(name, client, App::Download(8 * MIB), fin(long()), ways);
     vec![
-        row("echo 1 MiB, client ends first", Client::Exchange(MIB), App::Echo, fin(pattern(0, MIB)), DIRECT),
+        row("echo 1 MiB, client ends first", Client::Exchange(MIB), App::Echo, fin(pattern(0, MIB)), ALL),
         row("echo byte by byte", Client::Trickle(300), App::Echo, fin(pattern(0, 300)), ALL),
         download("download 8 MiB", Client::Ask, ALL),
-        download("download after half-close", Client::AskAndEnd, DIRECT),
+        download("download after half-close", Client::AskAndEnd, ALL),
         row("upload 4 MiB", Client::Exchange(4 * MIB), App::Upload(4 * MIB), fin(b"ok".to_vec()), ALL),
         row("slow application", Client::Ask, App::Slow(3 * KIB), fin(pattern(0, 60 * KIB)), ALL),
         row("50 pages, kept alive", Client::Pages(50), App::Http, Whole(page().repeat(50), End::Own), ALL),

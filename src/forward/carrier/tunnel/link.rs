@@ -3,6 +3,7 @@
 //! Normally one stream at a time has it to itself. Where the number of tunnels is at its limit several share one; then
 //! a stream whose client does not read keeps back the others' bytes after [`INBOX`].
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind, IoSlice};
@@ -23,6 +24,8 @@ const PAYLOAD: usize = 64 * 1024 - spdy::HEAD;
 const ERROR_TEXT: usize = 4096;
 /// In a shared tunnel so much waits for a stream that does not read.
 const INBOX: usize = 256 * 1024;
+/// The status of a stream that we reset ourselves, as its inbox ran over (FLOW_CONTROL_ERROR of SPDY/3.1 §2.6.3).
+const OVERRUN: u32 = 7;
 /// Bytes for streams that were left, after which the connection is not used again: somebody still sends in earnest.
 const LEFTOVERS: usize = 1024 * 1024;
 
@@ -90,6 +93,10 @@ pub enum Standing {
 
 /// One forwarded connection's two streams.
 struct Entry {
+    /// Who waits for it.
+    key: u64,
+    /// Others use the tunnel beside it: it gets no more than an inbox, and never keeps them waiting.
+    lent: bool,
     data: u32,
     error: u32,
     replied: bool,
@@ -125,32 +132,71 @@ struct Mux {
     no_more: bool,
     /// A stream's full inbox keeps the others waiting.
     stalled: Option<u32>,
-    /// The ends of streams that nobody polls just now: their tasks have to look.
-    others: bool,
+    /// Who got something while another one was polled, and has to look.
+    others: Vec<u64>,
+    /// One whose tunnel was lent on has much to fetch: it gets a turn before more is read.
+    crowded: bool,
 }
 
-/// Wakes all streams of a shared link.
-struct Fan(Mutex<Vec<(u64, Waker)>>);
+/// Wakes the streams of a shared link.
+struct Fan(Mutex<Wakers>);
+
+#[derive(Default)]
+struct Wakers {
+    /// By key.
+    users: HashMap<u64, Waker>,
+    /// Of those that lent it on. Hundreds at times, so that not all are woken for each other's bytes.
+    lenders: HashMap<u64, Waker>,
+}
 
 impl Wake for Fan {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
+    /// The socket has something for somebody: who reads tells the others.
     fn wake_by_ref(self: &Arc<Self>) {
-        for (_, waker) in lock(&self.0).drain(..) {
+        let mut wakers = lock(&self.0);
+        if wakers.users.is_empty() {
+            let one = wakers.lenders.keys().next().copied();
+            if let Some(waker) = one.and_then(|key| wakers.lenders.remove(&key)) {
+                waker.wake();
+            }
+        }
+        for (_, waker) in wakers.users.drain() {
             waker.wake();
         }
     }
 }
 
 impl Fan {
-    fn register(&self, key: u64, waker: &Waker) {
+    fn register(&self, key: u64, lent: bool, waker: &Waker) {
         let mut wakers = lock(&self.0);
-        match wakers.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, old)) => old.clone_from(waker),
-            None => wakers.push((key, waker.clone())),
+        let of_its_kind = if lent { &mut wakers.lenders } else { &mut wakers.users };
+        of_its_kind.insert(key, waker.clone());
+        if lent {
+            wakers.users.remove(&key);
         }
+    }
+
+    fn wake_one(&self, key: u64) {
+        let mut wakers = lock(&self.0);
+        if let Some(waker) = wakers.users.remove(&key).or_else(|| wakers.lenders.remove(&key)) {
+            waker.wake();
+        }
+    }
+
+    fn wake_all(&self) {
+        let wakers = std::mem::take(&mut *lock(&self.0));
+        for waker in wakers.users.into_values().chain(wakers.lenders.into_values()) {
+            waker.wake();
+        }
+    }
+
+    fn forget(&self, key: u64) {
+        let mut wakers = lock(&self.0);
+        wakers.users.remove(&key);
+        wakers.lenders.remove(&key);
     }
 }
 
@@ -184,7 +230,8 @@ impl Link {
                 pongs: 0,
                 no_more: false,
                 stalled: None,
-                others: false,
+                others: Vec::new(),
+                crowded: false,
             },
             opener: spdy::Opener::default(),
             masks: websocket.then(|| Masks(RandomState::new().build_hasher().finish())),
@@ -214,9 +261,32 @@ impl Link {
         self.broken.is_some()
     }
 
-    /// Streams on it now.
+    /// Streams on it now that have not lent it on.
     pub fn streams(&self) -> usize {
-        self.mux.entries.len()
+        self.mux.entries.iter().filter(|entry| !entry.lent).count()
+    }
+
+    /// Streams that lent it on, and wait for their ends.
+    pub fn lent(&self) -> usize {
+        self.mux.entries.len() - self.streams()
+    }
+
+    /// From now on others may use it beside this stream.
+    pub fn lend(&mut self, stream: u32) {
+        self.share();
+        if let Some(entry) = self.mux.entry(stream) {
+            entry.lent = true;
+        }
+        self.unstall(stream);
+    }
+
+    /// Nobody shall use it any more. It breaks at once unless somebody still waits for an end.
+    pub fn retire(&mut self, why: &str) {
+        if self.mux.entries.is_empty() {
+            self.give_up(why);
+        } else {
+            self.mux.no_more = true;
+        }
     }
 
     /// Streams that were left and have not ended yet.
@@ -262,11 +332,16 @@ impl Link {
     /// Nothing was sent, or the connection broke.
     pub fn open(&mut self, cx: &mut Context<'_>, key: u64, port: u16, data: &[u8]) -> io::Result<(u32, usize)> {
         self.check()?;
+        if !self.mux.entries.is_empty() {
+            self.share();
+        }
         let (error, stream) = (self.next_stream, self.next_stream + 2);
         self.next_stream += 4;
         let mut head = Vec::with_capacity(256);
         self.opener.pair(&mut head, error, stream, port, error / 4);
         self.mux.entries.push(Entry {
+            key,
+            lent: false,
             data: stream,
             error,
             replied: false,
@@ -338,7 +413,8 @@ impl Link {
         entry.our_end = true;
         entry.ours_first = !entry.data_ended && !entry.error_ended && entry.reset.is_none() && entry.text.is_empty();
         let end = spdy::data_head(stream, 0, true);
-        self.frame(&mut Context::from_waker(Waker::noop()), &[IoSlice::new(&end)])
+        let waker = self.waker();
+        self.frame(&mut Context::from_waker(&waker), &[IoSlice::new(&end)])
     }
 
     /// Reads for one stream; what belongs to others is put where they find it.
@@ -371,6 +447,10 @@ impl Link {
             let waker = self.register(cx, key);
             match self.poll_feed(&mut Context::from_waker(&waker), stream, buffer) {
                 Poll::Ready(Ok(())) if self.mux.stalled.is_some() => return Poll::Pending,
+                Poll::Ready(Ok(())) if std::mem::take(&mut self.mux.crowded) && buffer.filled().len() == before => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(()) | Err(_)) => {}
                 Poll::Pending => {
                     self.listening = self.wire.is_clear();
@@ -385,9 +465,35 @@ impl Link {
     /// # Errors
     /// Of the connection.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waker = self.register(cx, 0);
+        self.poll_ends(&mut Context::from_waker(&waker))
+    }
+
+    /// The same once, without waiting for more.
+    ///
+    /// # Errors
+    /// Of the connection.
+    pub fn look(&mut self) -> io::Result<()> {
+        let waker = self.waker();
+        match self.poll_ends(&mut Context::from_waker(&waker)) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             self.check()?;
             ready!(self.poll_feed(cx, 0, &mut ReadBuf::new(&mut [])))?;
+        }
+    }
+
+    /// Wakes who waits for the socket now.
+    fn waker(&self) -> Waker {
+        match (&self.fan, &self.alone) {
+            (Some(fan), _) => Waker::from(fan.clone()),
+            (None, Some(waker)) => waker.clone(),
+            (None, None) => Waker::noop().clone(),
         }
     }
 
@@ -404,7 +510,8 @@ impl Link {
         }
         self.pinged_at = Instant::now();
         self.awaited.get_or_insert((self.pinged_at, self.mux.pongs));
-        self.frame(&mut Context::from_waker(Waker::noop()), &[IoSlice::new(&frames)])
+        let waker = self.waker();
+        self.frame(&mut Context::from_waker(&waker), &[IoSlice::new(&frames)])
     }
 
     /// How a stream stands.
@@ -426,6 +533,11 @@ impl Link {
             }
         }
         self.unstall(stream);
+        if let Some(fan) = &self.fan {
+            fan.forget(entry.key);
+            // It may have been the one that was woken for what lies in the socket.
+            fan.wake_by_ref();
+        }
         self.idle_since = Instant::now();
         self.listening = false;
         self.alone = None;
@@ -468,7 +580,8 @@ impl Link {
     fn register(&mut self, cx: &Context<'_>, key: u64) -> Waker {
         match &self.fan {
             Some(fan) => {
-                fan.register(key, cx.waker());
+                let lent = self.mux.entries.iter().any(|entry| entry.key == key && entry.lent);
+                fan.register(key, lent, cx.waker());
                 Waker::from(fan.clone())
             }
             None => {
@@ -483,7 +596,7 @@ impl Link {
 
     fn wake_others(&self) {
         if let Some(fan) = &self.fan {
-            fan.wake_by_ref();
+            fan.wake_all();
         }
     }
 
@@ -509,8 +622,10 @@ impl Link {
     fn poll_feed(&mut self, cx: &mut Context<'_>, stream: u32, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mux = &mut self.mux;
         let fed = self.wire.poll_feed(cx, |bytes| mux.digest(bytes, stream, buffer));
-        if std::mem::take(&mut self.mux.others) {
-            self.wake_others();
+        for key in self.mux.others.drain(..) {
+            if let Some(fan) = &self.fan {
+                fan.wake_one(key);
+            }
         }
         if !self.mux.pings.is_empty() || !self.mux.websocket_pings.is_empty() {
             self.answer_pings(cx)?;
@@ -583,7 +698,7 @@ impl Entry {
 
 impl Mux {
     fn entry(&mut self, stream: u32) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|e| e.data == stream)
+        self.entries.iter_mut().rev().find(|e| e.data == stream)
     }
 
     /// Takes plain bytes apart. Fewer are used up than given where `buffer` is full or another stream's inbox is.
@@ -653,7 +768,7 @@ impl Mux {
 
     /// Returns how much was taken.
     fn data(&mut self, stream: u32, bytes: &[u8], me: u32, buffer: &mut ReadBuf<'_>) -> usize {
-        let Some(at) = self.entries.iter().position(|e| e.data == stream || e.error == stream) else {
+        let Some(at) = self.entries.iter().rposition(|e| e.data == stream || e.error == stream) else {
             self.leftovers += bytes.len();
             return bytes.len();
         };
@@ -670,8 +785,18 @@ impl Mux {
             return count;
         }
         let count = bytes.len().min(INBOX.saturating_sub(entry.inbox.len()));
+        self.others.push(entry.key);
+        if entry.reset.is_some() {
+            return bytes.len();
+        }
+        if entry.lent && count < bytes.len() {
+            // What is cut off here shows as a reset: its client is slow, and others wait.
+            entry.reset.get_or_insert(OVERRUN);
+            entry.inbox = Vec::new();
+            return bytes.len();
+        }
         entry.inbox.extend_from_slice(&bytes[..count]);
-        self.others = true;
+        self.crowded |= entry.lent && entry.inbox.len() > INBOX / 4;
         if count < bytes.len() {
             self.stalled = Some(stream);
         }
@@ -685,7 +810,9 @@ impl Mux {
             } else {
                 entry.error_ended = true;
             }
-            self.others |= entry.data != me;
+            if entry.data != me {
+                self.others.push(entry.key);
+            }
         } else if let Some(at) = self.left.iter().position(|l| l.data == stream || l.error == stream) {
             self.left[at].open -= 1;
             if self.left[at].open == 0 {
@@ -702,7 +829,9 @@ impl Mux {
             } else {
                 entry.error_ended = true;
             }
-            self.others |= entry.data != me;
+            if entry.data != me {
+                self.others.push(entry.key);
+            }
         } else {
             self.left.retain(|l| l.data != stream && l.error != stream);
         }

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io::{Error, ErrorKind, Result};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use kube::Client;
@@ -93,12 +93,14 @@ pub struct Lease {
     pod: Arc<str>,
     link: Option<Shared>,
     stream: Option<u32>,
+    /// Others may use the tunnel beside it.
+    lent: bool,
 }
 
 impl Lease {
     fn new(pool: &Arc<Pool>, pod: &Arc<str>, link: Shared) -> Self {
         pool.stats.leased.fetch_add(1, Relaxed);
-        Self { pool: pool.clone(), pod: pod.clone(), link: Some(link), stream: None }
+        Self { pool: pool.clone(), pod: pod.clone(), link: Some(link), stream: None, lent: false }
     }
 
     pub(super) fn link(&self) -> &Mutex<Link> {
@@ -109,7 +111,23 @@ impl Lease {
         self.stream = Some(stream);
     }
 
+    /// Lets the next connection use the tunnel while this one still waits for its end.
+    pub(super) fn lend(&mut self) {
+        if let (Some(link), Some(stream), false) = (&self.link, self.stream, self.lent) {
+            self.lent = true;
+            self.pool.stats.leased.fetch_sub(1, Relaxed);
+            self.pool.lend(&self.pod, link, stream);
+        }
+    }
+
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent
+    }
+
     pub(super) fn abort(mut self) {
+        if self.lent {
+            return;
+        }
         if let Some(link) = self.link.take() {
             self.pool.stats.leased.fetch_sub(1, Relaxed);
             self.pool.aborted(&self.pod, &link, self.stream);
@@ -119,7 +137,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
+        let Some(link) = self.link.take() else { return };
+        if let (true, Some(stream)) = (self.lent, self.stream) {
+            self.pool.ended(&self.pod, &link, stream);
+        } else {
             self.pool.stats.leased.fetch_sub(1, Relaxed);
             self.pool.returned(&self.pod, link, self.stream);
         }
@@ -342,6 +363,9 @@ impl Pool {
             let waiter = {
                 let mut pods = lock(&self.pods);
                 let Some(pod) = pods.get_mut(key) else { return };
+                if pod.idle.iter().any(|idle| Arc::ptr_eq(idle, &link)) {
+                    return;
+                }
                 match pod.waiting.pop_front() {
                     Some(waiter) => waiter,
                     None => {
@@ -385,13 +409,12 @@ impl Pool {
             let text = held.leave(stream);
             held.doubtful |= standing == Standing::Doubtful;
             if standing == Standing::Open && held.streams() == 0 {
-                held.give_up("a connection was left in the middle");
+                held.retire("a connection was left in the middle");
             }
             if held.streams() > 0 {
                 return;
             }
-            let old = held.uses >= MOST_USES || held.opened_at.elapsed() >= MOST_AGE;
-            if !held.is_usable() || old {
+            if !held.is_usable() || is_old(&held) {
                 self.stats.recycled.fetch_add(1, Relaxed);
                 return;
             }
@@ -408,6 +431,34 @@ impl Pool {
         }
     }
 
+    /// A connection has all it wanted, and its end is still to come: the next one need not wait for that.
+    fn lend(self: &Arc<Self>, key: &Arc<str>, link: &Shared, stream: u32) {
+        {
+            let mut held = lock(link);
+            held.lend(stream);
+            if held.streams() > 0 {
+                return;
+            }
+            if !held.is_usable() || is_old(&held) {
+                self.stats.recycled.fetch_add(1, Relaxed);
+                return;
+            }
+        }
+        self.put(key, link.clone());
+    }
+
+    /// A connection ended, well or not, whose tunnel was lent on before.
+    fn ended(&self, key: &Arc<str>, link: &Shared, stream: u32) {
+        let mut held = lock(link);
+        drop(held.finish(stream));
+        held.doubtful |= held.standing(stream) == Standing::Doubtful;
+        let text = held.leave(stream);
+        drop(held);
+        if said::pod_is_gone(&text) {
+            self.forget(key);
+        }
+    }
+
     /// A connection was broken off: nothing is known of what is under way in its tunnel.
     fn aborted(&self, _key: &Arc<str>, link: &Shared, stream: Option<u32>) {
         let mut held = lock(link);
@@ -416,7 +467,7 @@ impl Pool {
             held.leave(stream);
         }
         if held.streams() == 0 {
-            held.give_up("a connection was broken off");
+            held.retire("a connection was broken off");
         } else {
             held.doubtful = true;
         }
@@ -484,7 +535,7 @@ impl Pool {
 impl Link {
     /// Speaks to an idle one where it is time. False where it does not answer or has ended.
     fn keep_idle(&mut self) -> bool {
-        if self.poll_idle(&mut Context::from_waker(Waker::noop())).is_ready() {
+        if self.look().is_err() {
             return false;
         }
         if self.unanswered_since().is_some_and(|since| since.elapsed() >= PONG_IDLE) {
@@ -519,6 +570,10 @@ impl Pod {
     }
 }
 
+fn is_old(link: &Link) -> bool {
+    link.uses >= MOST_USES || link.opened_at.elapsed() >= MOST_AGE
+}
+
 enum Idle {
     Ready,
     /// In it more connections end than may.
@@ -529,9 +584,9 @@ enum Idle {
 /// How an idle tunnel stands, as far as is known without asking.
 fn state(link: &Shared) -> Idle {
     let mut held = lock(link);
-    if held.poll_idle(&mut Context::from_waker(Waker::noop())).is_ready() || !held.is_usable() {
+    if held.look().is_err() || !held.is_usable() {
         Idle::Ended
-    } else if held.left() >= MOST_LEFT {
+    } else if held.left() + held.lent() >= MOST_LEFT {
         Idle::Resting
     } else {
         Idle::Ready

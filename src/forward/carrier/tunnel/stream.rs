@@ -115,9 +115,11 @@ impl Leased {
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let stream = self.stream(cx)?;
+        let lent = self.lease.is_lent();
         let mut link = lock(self.lease.link());
         link.finish(stream)?;
-        link.poll_flush(cx, self.key)
+        // In a tunnel that others use too, it goes out with what they send or read.
+        if lent { Poll::Ready(Ok(())) } else { link.poll_flush(cx, self.key) }
     }
 }
 
@@ -126,6 +128,12 @@ impl Side for Stream {
 
     fn socket(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn release(&mut self) {
+        if let Inside::Leased(leased) = &mut self.0 {
+            leased.lease.lend();
+        }
     }
 }
 
