@@ -159,7 +159,8 @@ impl Worker {
             () = go.cancelled() => {}
             () = abort.cancelled() => return,
         }
-        let doors: Vec<_> = sockets.into_iter().map(|s| tokio::spawn(self.clone().accept(s))).collect();
+        let mut doors: Vec<_> = sockets.into_iter().map(|s| tokio::spawn(self.clone().accept(s))).collect();
+        doors.push(tokio::spawn(self.clone().forget_gone_pods()));
         tokio::select! {
             () = self.closing.cancelled() => {}
             () = leave.cancelled() => {}
@@ -174,6 +175,17 @@ impl Worker {
         tokio::select! {
             () = self.sessions.wait() => {}
             () = abort.cancelled() => {}
+        }
+    }
+
+    /// Closes the idle tunnels into pods that are no endpoints any more.
+    async fn forget_gone_pods(self: Arc<Self>) {
+        let Some(tunnel) = &self.carriers.tunnel else { return };
+        let mut endpoints = self.shared.endpoints.clone();
+        while endpoints.changed().await.is_ok() {
+            let there: Vec<String> =
+                endpoints.borrow_and_update().all().filter_map(|e| e.uid.clone().or_else(|| e.pod.clone())).collect();
+            tunnel.retain(|uid| there.iter().any(|one| one == uid));
         }
     }
 
