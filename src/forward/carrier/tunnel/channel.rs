@@ -35,7 +35,7 @@ pub async fn open(client: Client, namespace: &str, pod: &str, port: u16) -> std:
     let (Some(io), Some(error)) = (forwarder.take_stream(port), forwarder.take_error(port)) else {
         return Err(Error::other("the port-forward has no such port"));
     };
-    Ok(Stream { io: Some(io), error: Some(Box::pin(error)), forwarder: Some(forwarder), join: None })
+    Ok(Stream { io: Some(io), error: Some(Box::pin(error)), forwarder: Some(forwarder), join: None, closed: false })
 }
 
 type Joined = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
@@ -48,6 +48,8 @@ pub struct Stream {
     forwarder: Option<Portforwarder>,
     /// After the end of the stream: how the tunnel itself ended.
     join: Option<Joined>,
+    /// We closed it. This protocol closes both directions with that, and no answer to it says how the pod ended.
+    closed: bool,
 }
 
 impl Stream {
@@ -88,7 +90,7 @@ impl AsyncRead for Stream {
             if let Some(join) = self.join.as_mut() {
                 let ended = ready!(join.as_mut().poll(cx));
                 self.join = None;
-                return Poll::Ready(ended);
+                return Poll::Ready(if self.closed { Ok(()) } else { ended });
             }
             let Some(io) = self.io.as_mut() else {
                 return Poll::Ready(Ok(()));
@@ -121,6 +123,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.closed = true;
         match self.io.as_mut() {
             Some(io) => Pin::new(io).poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
