@@ -40,8 +40,11 @@ impl From<watch::Error> for ExpectedError {
                 refused.hint(Text::new("error.forward.known_ports").with("ports", known.join(", ")))
             }
             watch::Error::NotTcp { object, port, protocol } => {
-                let text = Text::new("error.forward.not_tcp").with("object", object).with("port", port);
-                Self::new(Exit::Usage, text.with("protocol", protocol))
+                let text = Text::new("error.forward.not_tcp")
+                    .with("object", object)
+                    .with("port", port)
+                    .with("protocol", protocol);
+                Self::new(Exit::Usage, text)
             }
             watch::Error::ExternalName { object, host } => Self::new(
                 Exit::Usage,
