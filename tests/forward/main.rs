@@ -14,6 +14,7 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod net;
 mod pathologies;
+mod refused;
 mod ways;
 
 use std::io::{BufRead, BufReader, Read, Write};
