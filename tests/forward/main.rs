@@ -12,6 +12,8 @@ mod handover;
 #[cfg(target_os = "linux")]
 mod kernel;
 #[cfg(target_os = "linux")]
+mod leak;
+#[cfg(target_os = "linux")]
 mod net;
 mod pathologies;
 mod refused;
