@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::model::PortRef;
@@ -208,11 +208,26 @@ pub fn of_pod(pod: &Pod) -> Vec<Member> {
 /// How a Service's port is called in its slices: by the name of the Service port that has this number or name.
 pub fn slice_port(service: &Service, wanted: &PortRef) -> Option<PortRef> {
     let ports = service.spec.as_ref()?.ports.as_ref()?;
-    let found = ports.iter().find(|p| match wanted {
-        PortRef::Number(number) => p.port == i32::from(*number),
-        PortRef::Name(name) => p.name.as_deref() == Some(name),
-    })?;
+    let found = ports.iter().find(|p| is_tcp(p) && is_meant(p, wanted))?;
     Some(PortRef::Name(found.name.clone().unwrap_or_default()))
+}
+
+/// The protocol of the port that is meant, where it is another than TCP.
+pub fn other_protocol(service: &Service, wanted: &PortRef) -> Option<String> {
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    ports.iter().find(|p| !is_tcp(p) && is_meant(p, wanted))?.protocol.clone()
+}
+
+/// TCP is also what a port without a protocol means.
+pub fn is_tcp(port: &ServicePort) -> bool {
+    port.protocol.as_deref().is_none_or(|p| p == "TCP")
+}
+
+fn is_meant(port: &ServicePort, wanted: &PortRef) -> bool {
+    match wanted {
+        PortRef::Number(number) => port.port == i32::from(*number),
+        PortRef::Name(name) => port.name.as_deref() == Some(name),
+    }
 }
 
 #[cfg(test)]

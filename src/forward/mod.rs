@@ -1,8 +1,9 @@
 //! The fallback path: a listener here, a pod there, and a carrier in between.
 //!
 //! ```text
-//! browser -> listener -> session: balancer.pick(endpoints) -> carrier {direct | tunnel} -> pod
-//!                                      ^ index <- watch(EndpointSlice)      front: rules that lead the NodePort here
+//! browser -> front: rules {kernel -> pod | listener}
+//!            listener -> worker -> doors -> session: balancer.pick(endpoints) -> carrier {direct | tunnel} -> pod
+//!                                                    ^ index <- watch(EndpointSlice)
 //! ```
 
 pub mod affinity;

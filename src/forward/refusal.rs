@@ -39,6 +39,21 @@ impl From<watch::Error> for ExpectedError {
                 }
                 refused.hint(Text::new("error.forward.known_ports").with("ports", known.join(", ")))
             }
+            watch::Error::NotTcp { object, port, protocol } => {
+                let text = Text::new("error.forward.not_tcp")
+                    .with("object", object)
+                    .with("port", port)
+                    .with("protocol", protocol);
+                Self::new(Exit::Usage, text)
+            }
+            watch::Error::ExternalName { object, host } => Self::new(
+                Exit::Usage,
+                Text::new("error.forward.external_name").with("object", object).with("host", host),
+            ),
+            watch::Error::NoSelector { object } => {
+                Self::new(Exit::Usage, Text::new("error.forward.no_selector").with("object", object))
+                    .hint(Text::new("error.forward.take_direct"))
+            }
             watch::Error::Forbidden { verb, resource, namespace } => {
                 forbidden::forbidden(verb, resource, Some(&namespace))
             }

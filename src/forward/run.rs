@@ -348,11 +348,6 @@ impl View {
         self.0.succeeded.cancel();
     }
 
-    /// Takes over limits, guests and wait page of another version of the order. Who is connected stays connected.
-    pub fn obey(&self, spec: &Spec) {
-        self.0.shared.doors.change(Terms::of(spec));
-    }
-
     /// Waits until every data thread gave a sign of life. One that hangs never does.
     pub async fn answers(&self) {
         for thread in &self.0.threads {

@@ -201,7 +201,7 @@ async fn attempts(
     ending: &(dyn Fn() + Sync),
 ) -> Result<(), String> {
     let shared = &*worker.shared;
-    let terms = shared.doors.terms();
+    let terms = &shared.doors.terms;
     let header = if terms.proxy_protocol {
         introduce(client).map_err(|why| shared.stats.abort(Abort::Other, why))?
     } else {
@@ -228,8 +228,8 @@ async fn attempts(
             let until = if tried.is_empty() { deadline } else { deadline.min(Instant::now() + pause) };
             pause = (pause * 2).min(LONGEST_PAUSE);
             tried.clear();
-            if park(client, replay, shared, &terms, endpoints, began + PAGE_AFTER, until).await? == Parked::Reader {
-                return show(client, &terms, shared).await;
+            if park(client, replay, shared, terms, endpoints, began + PAGE_AFTER, until).await? == Parked::Reader {
+                return show(client, terms, shared).await;
             }
             if Instant::now() >= deadline {
                 return Err(shared.stats.abort(Abort::NoPod, last));
@@ -254,7 +254,7 @@ async fn attempts(
         shared.remember(peer, pair, seat.choice.endpoint());
         let rest = first[sent..].to_vec();
         let delivered = sent.cast_signed() as i64 - header.len().cast_signed() as i64;
-        match carry(client, upstream, replay, rest, delivered, worker, (&terms, ending)).await {
+        match carry(client, upstream, replay, rest, delivered, worker, (terms, ending)).await {
             End::Clean => {
                 seat.worked = true;
                 seat.result = stats::Result::Served;

@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::endpoints::{Endpoint, Index, Member, Policy, Routes, of_pod, of_slice, slice_port};
-use super::spec::{Kind, Spec};
+use super::endpoints::{Endpoint, Index, Member, Policy, Routes, is_tcp, of_pod, of_slice, other_protocol, slice_port};
+use super::spec::{Kind, Mode, Spec};
 use crate::model::{ObjectRef, PortRef};
 use crate::observe::client::{self, Cluster, connect, innermost};
 
@@ -57,6 +57,12 @@ pub enum Error {
     NoPort { object: ObjectRef, port: PortRef, known: Vec<String> },
     #[error("no right to {verb} {resource} in namespace {namespace}")]
     Forbidden { verb: &'static str, resource: &'static str, namespace: String },
+    #[error("port {port} of {object} is {protocol}; only TCP can be forwarded")]
+    NotTcp { object: ObjectRef, port: PortRef, protocol: String },
+    #[error("{object} is another name for {host} and has no pods")]
+    ExternalName { object: ObjectRef, host: String },
+    #[error("{object} selects no pods, and a tunnel leads to pods only")]
+    NoSelector { object: ObjectRef },
     #[error("the kubeconfig leads to another cluster than the forward was made for")]
     OtherCluster,
     #[error("{0}")]
@@ -191,9 +197,19 @@ impl Watch {
         match self.spec.kind {
             Kind::Service => {
                 let service = self.api::<Service>().get(&name).await.map_err(|e| missing(e, "get", "services"))?;
+                if let Some(host) = service.spec.as_ref().and_then(|s| s.external_name.clone()) {
+                    return Err(Error::ExternalName { object, host });
+                }
+                let selects = service.spec.as_ref().is_some_and(|s| s.selector.iter().any(|s| !s.is_empty()));
+                if self.spec.mode == Mode::Tunnel && !selects {
+                    return Err(Error::NoSelector { object });
+                }
                 self.resolve(&service);
                 if let Some(at) = self.ports.iter().position(Option::is_none) {
                     let port = self.spec.pairs[at].port.clone();
+                    if let Some(protocol) = other_protocol(&service, &port) {
+                        return Err(Error::NotTcp { object, port, protocol });
+                    }
                     return Err(Error::NoPort { object, port, known: known_ports(&service) });
                 }
                 let slices = kube::api::ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
@@ -493,6 +509,7 @@ fn denied(error: kube::Error, verb: &'static str, resource: &'static str, object
 fn known_ports(service: &Service) -> Vec<String> {
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
     ports
+        .filter(|p| is_tcp(p))
         .map(|p| match &p.name {
             Some(name) => format!("{} ({name})", p.port),
             None => p.port.to_string(),

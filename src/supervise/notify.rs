@@ -141,7 +141,7 @@ pub fn stopping(view: &View) {
     }
 }
 
-/// It cannot begin, in the words of the log.
+/// It cannot begin, in words for people.
 pub fn failed(why: &str) {
     if let Some(notify) = Notify::from_env() {
         notify.say(&format!("STATUS={}", why.replace('\n', " ")));

@@ -40,6 +40,10 @@ pub async fn start(spec: &Spec) -> Result<Started, Error> {
         if former.as_ref().is_some_and(same) {
             return Ok(running);
         }
+        if let Some(unit) = former.as_ref().and_then(|record| record.unit.as_ref()) {
+            // A service would be started again beside the new order.
+            unit::remove(unit).await?;
+        }
         vacate(&files).await?;
     }
     let token = spec.connection.token.clone();

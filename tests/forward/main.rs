@@ -12,8 +12,11 @@ mod handover;
 #[cfg(target_os = "linux")]
 mod kernel;
 #[cfg(target_os = "linux")]
+mod leak;
+#[cfg(target_os = "linux")]
 mod net;
 mod pathologies;
+mod refused;
 mod ways;
 
 use std::io::{BufRead, BufReader, Read, Write};

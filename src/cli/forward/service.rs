@@ -8,6 +8,7 @@ use crate::cli::output;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::ForwardArgs;
+use crate::i18n::say;
 use crate::model::Text;
 use crate::supervise::{self, Files, notify, unit};
 
@@ -41,5 +42,5 @@ pub async fn serve(globals: &Globals, args: &ForwardArgs) -> Result<Exit, Expect
         let (files, kept) = unit::prepare(spec)?;
         supervise::daemon::run_service(files, kept).await
     };
-    served.await.inspect_err(|error: &ExpectedError| notify::failed(&error.to_string()))
+    served.await.inspect_err(|error: &ExpectedError| notify::failed(&say(globals.locale, &error.text)))
 }
