@@ -307,3 +307,67 @@ async fn a_tunnel_closed_while_idle_is_not_handed_out() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_tunnel_lent_on_serves_the_next_connection_while_the_last_one_still_hears_its_own_end() {
+    let bench = Bench::new().await;
+    let mut far = bench.tunnel().await;
+    let mut old = bench.open().await;
+    old.write_all(b"request").await.unwrap();
+    let (old_error, old_data) = far.opened().await;
+    far.frame().await;
+    far.say(old_data, b"answer", false).await;
+    old.read_exact(&mut [0; 6]).await.unwrap();
+    crate::forward::flow::Side::release(&mut old);
+    assert_eq!(bench.pool.idle(), 1);
+
+    let mut next = bench.open().await;
+    next.write_all(b"another").await.unwrap();
+    let (error, data) = far.opened().await;
+    far.frame().await;
+    old.shutdown().await.unwrap();
+    assert_eq!(far.frame().await, (old_data, 1, vec![]));
+    far.say(old_data, b", the rest", true).await;
+    far.say(data, b"right", false).await;
+    far.say(old_error, b"", true).await;
+    let mut answer = [0; 5];
+    next.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"right");
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(10), old.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest, b", the rest");
+    drop(old);
+    assert_eq!(bench.pool.idle(), 0, "the end of the one that lent it on gives nothing back");
+    clean_end(&mut next, &mut far, (error, data)).await;
+    drop(next);
+    assert_eq!(bench.pool.idle(), 1);
+}
+
+#[tokio::test]
+async fn who_lent_the_tunnel_on_and_does_not_read_is_reset_alone() {
+    let bench = Bench::new().await;
+    let mut far = bench.tunnel().await;
+    let mut old = bench.open().await;
+    old.write_all(b"request").await.unwrap();
+    let (_, old_data) = far.opened().await;
+    far.frame().await;
+    far.say(old_data, b"answer", false).await;
+    old.read_exact(&mut [0; 6]).await.unwrap();
+    crate::forward::flow::Side::release(&mut old);
+
+    let mut next = bench.open().await;
+    next.write_all(b"another").await.unwrap();
+    let (_, data) = far.opened().await;
+    far.frame().await;
+    let flood = async {
+        for _ in 0..20 {
+            far.say(old_data, &[0; 32 * 1024], false).await;
+        }
+        far.say(data, b"right", false).await;
+    };
+    let mut answer = [0; 5];
+    let (read, ()) = tokio::join!(timeout(Duration::from_secs(10), next.read_exact(&mut answer)), flood);
+    read.unwrap().unwrap();
+    assert_eq!(&answer, b"right");
+    assert_eq!(old.read_to_end(&mut Vec::new()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
