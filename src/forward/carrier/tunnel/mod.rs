@@ -9,7 +9,9 @@
 //! blocks nobody else, and a connection costs no upgrade.
 
 mod channel;
+mod fan;
 mod link;
+mod mux;
 mod pool;
 mod said;
 mod spdy;
