@@ -1,7 +1,8 @@
 //! One upgraded connection: streams inside it, whose bytes are taken from it by whoever of them is polled.
 //!
-//! Normally one stream at a time has it to itself. Where the number of tunnels is at its limit several share one; then
-//! a stream whose client does not read keeps back the others' bytes after [`INBOX`].
+//! Normally one stream at a time has it to itself, beside those that only wait for their ends. Where the number of
+//! tunnels is at its limit several share one; then a stream whose client does not read keeps back the others' bytes
+//! once its inbox is full.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
