@@ -1,5 +1,7 @@
 //! What somebody outside sees when dialling a URL: a page, or a class of error.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -98,12 +100,27 @@ pub fn expect_failure(from: &Place, url: &str, ways: &[Seen], limit: Duration) -
     })
 }
 
+/// Serves one text to every connection that asks anything, until the process ends.
+pub fn serve(ip: &str, text: &'static str) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind((ip, 0))?;
+    let address = listener.local_addr()?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut line = String::new();
+            // A client that only knocks asks nothing.
+            if BufReader::new(&stream).read_line(&mut line).is_ok_and(|n| n > 0) {
+                let _ = stream.write_all(text.as_bytes());
+            }
+        }
+    });
+    Ok(address)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::io::Read;
 
     fn here() -> Place {
         Place { name: "here".into(), enter: vec![] }

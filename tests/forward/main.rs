@@ -136,19 +136,7 @@ fn page(text: &'static str) -> SocketAddr {
 }
 
 fn page_at(ip: &str, text: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind((ip, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut line = String::new();
-            // A client that only knocks asks nothing.
-            if BufReader::new(&stream).read_line(&mut line).is_ok_and(|n| n > 0) {
-                let _ = stream.write_all(text.as_bytes());
-            }
-        }
-    });
-    address
+    e2e::page::serve(ip, text).unwrap()
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, ErrorKind, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -126,18 +126,7 @@ impl Drop for Service {
 }
 
 fn page(text: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut line = String::new();
-            if BufReader::new(&stream).read_line(&mut line).is_ok_and(|n| n > 0) {
-                let _ = stream.write_all(text.as_bytes());
-            }
-        }
-    });
-    address
+    e2e::page::serve("127.0.0.1", text).unwrap()
 }
 
 fn free_port() -> u16 {

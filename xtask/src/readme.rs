@@ -1,6 +1,7 @@
 //! The transcripts in the READMEs: recorded by the commands themselves, their shape held by tests.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -24,15 +25,18 @@ pub fn record(name: &str, transcript: &str) -> Result<()> {
     Ok(())
 }
 
-fn marks(name: &str) -> (String, String) {
-    (format!("<!-- {name}: recorded by `cargo xtask {name} --record` -->\n"), format!("<!-- /{name} -->\n"))
+/// Where the text between the marks of a name stands, which `cargo xtask COMMAND --record` writes.
+pub fn marked(text: &str, name: &str, command: &str) -> Result<Range<usize>> {
+    let begin = format!("<!-- {name}: recorded by `cargo xtask {command} --record` -->\n");
+    let end = format!("<!-- /{name} -->\n");
+    let start = text.find(&begin).with_context(|| format!("no mark {begin}"))? + begin.len();
+    let length = text[start..].find(&end).with_context(|| format!("no mark {end}"))?;
+    Ok(start..start + length)
 }
 
 /// The fenced text between the marks.
 fn between<'t>(text: &'t str, name: &str) -> Result<&'t str> {
-    let (begin, end) = marks(name);
-    let (_, rest) = text.split_once(&begin).with_context(|| format!("no mark {begin}"))?;
-    let (block, _) = rest.split_once(&end).with_context(|| format!("no mark {end}"))?;
+    let block = &text[marked(text, name, name)?];
     let inner = block.strip_prefix("```text\n").and_then(|inner| inner.strip_suffix("```\n"));
     inner.with_context(|| format!("between the marks of {name} stands no ```text block"))
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::readme::top;
+use crate::readme::{marked, top};
 
 /// The document, and the folder of what belongs to it.
 const DOCUMENT: &str = "docs/performance.md";
@@ -26,11 +26,8 @@ pub fn beside(name: &str, content: &str) -> Result<()> {
 }
 
 fn replace(text: &str, name: &str, markdown: &str) -> Result<String> {
-    let begin = format!("<!-- {name}: recorded by `cargo xtask bench {name} --record` -->\n");
-    let end = format!("<!-- /{name} -->\n");
-    let (before, rest) = text.split_once(&begin).with_context(|| format!("{DOCUMENT} has no mark {begin}"))?;
-    let (_, after) = rest.split_once(&end).with_context(|| format!("{DOCUMENT} has no mark {end}"))?;
-    Ok(format!("{before}{begin}\n{}\n\n{end}{after}", markdown.trim()))
+    let old = marked(text, name, &format!("bench {name}")).context(DOCUMENT)?;
+    Ok(format!("{}\n{}\n\n{}", &text[..old.start], markdown.trim(), &text[old.end..]))
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ use tokio::sync::watch;
 use crate::forward::endpoints::Endpoint;
 pub use stats::TunnelStats;
 pub use stream::Stream;
-pub use upgrade::Rung;
 
 /// Tunnels of one forward in all.
 pub const MOST_TUNNELS: usize = 256;
@@ -43,12 +42,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// With the client in use; it changes when the kubeconfig does.
-    pub fn new(client: watch::Receiver<Client>, namespace: String) -> Self {
-        Self::sharing(client, namespace, MOST_TUNNELS, Arc::default())
-    }
-
-    /// One of several, with at most `limit` tunnels of its own and common counters.
+    /// One of several, with the client in use, which changes when the kubeconfig does, at most `limit` tunnels of its
+    /// own, and common counters.
     pub fn sharing(client: watch::Receiver<Client>, namespace: String, limit: usize, stats: Arc<TunnelStats>) -> Self {
         let pool = Arc::new(pool::Pool::new(client.clone(), namespace.clone(), limit, stats));
         Self { pool, client, namespace }
@@ -71,20 +66,5 @@ impl Tunnel {
     /// Closes idle tunnels into pods whose uid is not among those that are `there`.
     pub fn retain(&self, there: impl Fn(&str) -> bool) {
         self.pool.retain(there);
-    }
-
-    /// The protocol in use, as far as is known.
-    pub fn rung(&self) -> Rung {
-        self.pool.rung()
-    }
-
-    /// Tunnels ready for the next connection.
-    pub fn idle(&self) -> usize {
-        self.pool.idle()
-    }
-
-    /// Counters.
-    pub fn stats(&self) -> &Arc<TunnelStats> {
-        &self.pool.stats
     }
 }

@@ -219,6 +219,7 @@ impl Pool {
     }
 
     /// Idle tunnels.
+    #[cfg(test)]
     pub fn idle(&self) -> usize {
         lock(&self.pods).values().map(|pod| pod.idle.len()).sum()
     }

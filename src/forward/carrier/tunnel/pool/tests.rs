@@ -44,6 +44,15 @@ impl Bench {
         Stream::leased(lease, 80)
     }
 
+    /// One more connection whose first bytes have reached the far end; the numbers of its error and data stream.
+    async fn begin(&self, far: &mut Far, first: &[u8]) -> (Stream, (u32, u32)) {
+        let mut stream = self.open().await;
+        stream.write_all(first).await.unwrap();
+        let ids = far.opened().await;
+        far.frame().await;
+        (stream, ids)
+    }
+
     async fn wait(&self, what: &str, mut is_so: impl FnMut(&Pool) -> bool) {
         let waited = timeout(Duration::from_secs(10), async {
             while !is_so(&self.pool) {
@@ -150,10 +159,7 @@ async fn a_server_that_speaks_first_is_heard() {
 async fn after_a_refused_port_the_tunnel_is_used_again_only_when_five_pongs_came() {
     let bench = Bench::new().await;
     let mut far = bench.tunnel().await;
-    let mut stream = bench.open().await;
-    stream.write_all(b"request").await.unwrap();
-    let (error, data) = far.opened().await;
-    far.frame().await;
+    let (mut stream, (error, data)) = bench.begin(&mut far, b"request").await;
     far.say(error, b"dial tcp4 127.0.0.1:80: connect: connection refused", true).await;
     let told = stream.read(&mut [0; 16]).await.unwrap_err();
     assert_eq!(told.kind(), ErrorKind::ConnectionRefused);
@@ -171,10 +177,7 @@ async fn after_a_refused_port_the_tunnel_is_used_again_only_when_five_pongs_came
 async fn a_tunnel_in_which_something_is_stuck_is_closed() {
     let bench = Bench::new().await;
     let mut far = bench.tunnel().await;
-    let mut stream = bench.open().await;
-    stream.write_all(b"request").await.unwrap();
-    let (error, data) = far.opened().await;
-    far.frame().await;
+    let (mut stream, (error, data)) = bench.begin(&mut far, b"request").await;
     far.say(data, b"", true).await;
     far.say(error, b"read: connection reset by peer", true).await;
     assert_eq!(stream.read(&mut [0; 16]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -191,10 +194,7 @@ async fn a_tunnel_in_which_something_is_stuck_is_closed() {
 async fn an_end_without_the_error_streams_is_no_end() {
     let bench = Bench::new().await;
     let mut far = bench.tunnel().await;
-    let mut stream = bench.open().await;
-    stream.write_all(b"request").await.unwrap();
-    let (_, data) = far.opened().await;
-    far.frame().await;
+    let (mut stream, (_, data)) = bench.begin(&mut far, b"request").await;
     far.say(data, b"half an ans", true).await;
     drop(far);
     let mut answer = Vec::new();
@@ -218,10 +218,7 @@ async fn what_is_broken_off_takes_its_tunnel_with_it() {
 async fn an_end_still_to_come_does_not_keep_the_next_connection_and_late_bytes_do_not_reach_it() {
     let bench = Bench::new().await;
     let mut far = bench.tunnel().await;
-    let mut stream = bench.open().await;
-    stream.write_all(b"request").await.unwrap();
-    let (old_error, old) = far.opened().await;
-    far.frame().await;
+    let (mut stream, (old_error, old)) = bench.begin(&mut far, b"request").await;
     far.say(old, b"answer", false).await;
     stream.read_exact(&mut [0; 6]).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -229,10 +226,7 @@ async fn an_end_still_to_come_does_not_keep_the_next_connection_and_late_bytes_d
     drop(stream);
     assert_eq!(bench.pool.idle(), 1);
 
-    let mut next = bench.open().await;
-    next.write_all(b"another").await.unwrap();
-    let (_, data) = far.opened().await;
-    far.frame().await;
+    let (mut next, (_, data)) = bench.begin(&mut far, b"another").await;
     far.say(old, b"late", true).await;
     far.say(data, b"right", false).await;
     far.say(old_error, b"", true).await;
@@ -312,19 +306,13 @@ async fn a_tunnel_closed_while_idle_is_not_handed_out() {
 async fn a_tunnel_lent_on_serves_the_next_connection_while_the_last_one_still_hears_its_own_end() {
     let bench = Bench::new().await;
     let mut far = bench.tunnel().await;
-    let mut old = bench.open().await;
-    old.write_all(b"request").await.unwrap();
-    let (old_error, old_data) = far.opened().await;
-    far.frame().await;
+    let (mut old, (old_error, old_data)) = bench.begin(&mut far, b"request").await;
     far.say(old_data, b"answer", false).await;
     old.read_exact(&mut [0; 6]).await.unwrap();
     crate::forward::flow::Side::release(&mut old);
     assert_eq!(bench.pool.idle(), 1);
 
-    let mut next = bench.open().await;
-    next.write_all(b"another").await.unwrap();
-    let (error, data) = far.opened().await;
-    far.frame().await;
+    let (mut next, (error, data)) = bench.begin(&mut far, b"another").await;
     old.shutdown().await.unwrap();
     assert_eq!(far.frame().await, (old_data, 1, vec![]));
     far.say(old_data, b", the rest", true).await;
@@ -347,18 +335,12 @@ async fn a_tunnel_lent_on_serves_the_next_connection_while_the_last_one_still_he
 async fn who_lent_the_tunnel_on_and_does_not_read_is_reset_alone() {
     let bench = Bench::new().await;
     let mut far = bench.tunnel().await;
-    let mut old = bench.open().await;
-    old.write_all(b"request").await.unwrap();
-    let (_, old_data) = far.opened().await;
-    far.frame().await;
+    let (mut old, (_, old_data)) = bench.begin(&mut far, b"request").await;
     far.say(old_data, b"answer", false).await;
     old.read_exact(&mut [0; 6]).await.unwrap();
     crate::forward::flow::Side::release(&mut old);
 
-    let mut next = bench.open().await;
-    next.write_all(b"another").await.unwrap();
-    let (_, data) = far.opened().await;
-    far.frame().await;
+    let (mut next, (_, data)) = bench.begin(&mut far, b"another").await;
     let flood = async {
         for _ in 0..20 {
             far.say(old_data, &[0; 32 * 1024], false).await;
