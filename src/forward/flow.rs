@@ -12,15 +12,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 #[cfg(target_os = "linux")]
+use super::gather::{Gather, LARGE};
+#[cfg(target_os = "linux")]
 use super::splice::{self, Moved, Pipe};
 
-/// Bytes read at a time.
-const SCRATCH: usize = 128 * 1024;
+/// Bytes read at a time: two frames of a tunnel. What is left over would cost a small third one.
+const SCRATCH: usize = 128 * 1024 - 2 * 8;
 /// Reads before other connections get their turn.
 const ROUNDS: usize = 8;
-/// A read of so many bytes is one of a bulk transfer.
-#[cfg(target_os = "linux")]
-const LARGE: usize = 16 * 1024;
 /// After so many bytes in large reads, one after another, a direction is bulk. Well above what a session keeps for a
 /// second attempt: spliced bytes are seen by nobody.
 #[cfg(target_os = "linux")]
@@ -85,6 +84,8 @@ pub struct Flow {
     discards: bool,
     #[cfg(target_os = "linux")]
     bulk: Bulk,
+    #[cfg(target_os = "linux")]
+    gather: Gather,
 }
 
 #[cfg(target_os = "linux")]
@@ -170,7 +171,15 @@ impl Flow {
     ) -> Poll<Result<(), Broken>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer)).map_err(Broken::Source)?;
+            let read = Pin::new(&mut *source).poll_read(cx, &mut buffer);
+            #[cfg(target_os = "linux")]
+            if let Some(socket) = source.socket() {
+                match &read {
+                    Poll::Pending => self.gather.wait(cx, socket),
+                    Poll::Ready(_) => self.gather.took(socket, buffer.filled().len()),
+                }
+            }
+            ready!(read).map_err(Broken::Source)?;
             let bytes = buffer.filled();
             if bytes.is_empty() {
                 self.ended = true;
@@ -234,6 +243,10 @@ impl Flow {
             Ok(Moved::Turn) => Poll::Ready(Ok(())),
             Ok(Moved::Stuck) => Poll::Pending,
             Ok(Moved::Quiet) => {
+                if moved > 0 {
+                    self.gather.took(source, moved);
+                }
+                self.gather.wait(cx, source);
                 if let Some(pipe) = bulk.pipe.take() {
                     pipe.give_back();
                 }

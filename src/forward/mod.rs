@@ -13,6 +13,8 @@ pub mod doors;
 pub mod endpoints;
 pub mod flow;
 pub mod front;
+#[cfg(target_os = "linux")]
+pub mod gather;
 pub mod holder;
 pub mod listener;
 pub mod metrics;

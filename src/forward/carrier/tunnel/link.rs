@@ -407,6 +407,7 @@ impl Link {
             }
         }
         self.unstall(stream);
+        self.wire.rest();
         if let Some(fan) = &self.fan {
             fan.forget(entry.key);
             // It may have been the one that was woken for what lies in the socket.

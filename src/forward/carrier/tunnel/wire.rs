@@ -14,6 +14,9 @@ use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+#[cfg(target_os = "linux")]
+use crate::forward::gather::Gather;
+
 /// One read from a socket takes up to so much.
 const SCRATCH: usize = 128 * 1024;
 
@@ -39,6 +42,8 @@ pub struct Wire {
     /// What the socket did not take yet, from `sent` on; with TLS rustls keeps it.
     out: Vec<u8>,
     sent: usize,
+    #[cfg(target_os = "linux")]
+    gather: Gather,
 }
 
 impl Wire {
@@ -61,14 +66,27 @@ impl Wire {
             },
             Err(upgraded) => (Socket::Upgraded(TokioIo::new(upgraded)), None, Default::default()),
         };
-        Ok(Self { socket, tls, early: early.to_vec(), raw: Vec::new(), at: 0, out: Vec::new(), sent: 0 })
+        Ok(Self { tls, early: early.to_vec(), ..Self::plain(socket) })
+    }
+
+    fn plain(socket: Socket) -> Self {
+        Self {
+            socket,
+            tls: None,
+            early: Vec::new(),
+            raw: Vec::new(),
+            at: 0,
+            out: Vec::new(),
+            sent: 0,
+            #[cfg(target_os = "linux")]
+            gather: Gather::default(),
+        }
     }
 
     /// Over a bare socket.
     #[cfg(test)]
     pub fn bare(tcp: TcpStream) -> Self {
-        let nothing = Vec::new;
-        Self { socket: Socket::Tcp(tcp), tls: None, early: nothing(), raw: nothing(), at: 0, out: nothing(), sent: 0 }
+        Self::plain(Socket::Tcp(tcp))
     }
 
     /// Offers what arrived to `sink`, which says how much it took; less than all means it wants no more now. Reads from
@@ -108,7 +126,7 @@ impl Wire {
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
             loop {
                 let mut buffer = ReadBuf::new(scratch);
-                ready!(self.socket.poll_read(cx, &mut buffer))?;
+                ready!(self.poll_socket(cx, &mut buffer))?;
                 let count = buffer.filled().len();
                 if count == 0 {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -122,6 +140,26 @@ impl Wire {
                 }
             }
         })
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = self.socket.poll_read(cx, buffer);
+        #[cfg(target_os = "linux")]
+        if let Socket::Tcp(tcp) = &self.socket {
+            match &read {
+                Poll::Pending => self.gather.wait(cx, tcp),
+                Poll::Ready(_) => self.gather.took(tcp, buffer.filled().len()),
+            }
+        }
+        read
+    }
+
+    /// From now on nobody may wait for what arrives: the smallest message counts.
+    pub fn rest(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Socket::Tcp(tcp) = &self.socket {
+            self.gather.stop(tcp);
+        }
     }
 
     /// Takes the whole of `parts`, and sends at once what the socket takes.
@@ -237,7 +275,7 @@ fn feed(
     };
     let mut fed = Fed { used: 0, offered: false };
     while fed.used < bytes.len() {
-        fed.used += tls.read_tls(&mut &bytes[fed.used..])?;
+        fed.used += fill(tls, &bytes[fed.used..])?;
         tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let drained = drain(tls, sink)?;
         fed.offered |= drained.offered;
@@ -246,6 +284,22 @@ fn feed(
         }
     }
     Ok(fed)
+}
+
+/// rustls takes 4 KiB at a time. A whole record is there before it looks at it: to look at each quarter costs more than
+/// to decrypt it.
+fn fill(tls: &mut ClientConnection, bytes: &[u8]) -> io::Result<usize> {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match tls.read_tls(&mut &bytes[taken..]) {
+            Ok(0) => break,
+            Ok(count) => taken += count,
+            // Its buffer is full.
+            Err(_) if taken > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
 }
 
 impl Socket {
