@@ -14,6 +14,7 @@ pub mod endpoints;
 pub mod flow;
 pub mod front;
 pub mod holder;
+pub mod jhash;
 pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
