@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// Addresses as the rules hash them.
+    /// Addresses as the rules hash them; `kernel::the_kernel_hashes_as_we_do` asks the kernel.
     #[test]
     fn addresses_of_both_families() {
         for (address, hash) in [

@@ -24,6 +24,7 @@ pub mod report;
 pub mod run;
 pub mod scout;
 pub mod session;
+pub mod slots;
 pub mod spec;
 #[cfg(target_os = "linux")]
 pub mod splice;
