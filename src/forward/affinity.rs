@@ -1,95 +1,104 @@
-//! sessionAffinity ClientIP: which endpoint a client was led to, for as long as the Service says.
+//! sessionAffinity ClientIP: which endpoint a client belongs to.
 //!
-//! Pure: the clock is handed in. The time begins anew with each connection, as with kube-proxy.
+//! Pure. Nobody is remembered: the client's address is hashed as the rules hash it, so that it belongs to the same pod
+//! by whatever carrier, data thread or process, before and after a restart. timeoutSeconds says for how long a client
+//! must find its pod again at least; a hash has no such end, so any value is honoured, and there is nothing to bound.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::endpoints::Endpoint;
+use super::endpoints::{Backend, Endpoint, Routes};
+use super::slots::{Slots, preference, slot_of};
 
-/// Clients remembered at most. When there are more, those that were away longest are forgotten.
-const MOST: usize = 65_536;
-
-/// Who goes where.
-#[derive(Debug, Default)]
-pub struct Affinity {
-    clients: HashMap<(IpAddr, usize), Bond>,
-}
-
+/// Where one client belongs.
 #[derive(Debug)]
-struct Bond {
-    ip: IpAddr,
-    port: u16,
-    /// Milliseconds.
-    used: u64,
+pub struct Home {
+    slot: usize,
+    v4: bool,
+    /// Where the rules lead the client, where they know.
+    led: Option<u64>,
+    routes: Arc<[Backend]>,
 }
 
-impl Affinity {
-    /// The endpoint in `set` that a client belongs to at this time (milliseconds), for a Service with this timeout in
-    /// seconds.
-    pub fn of(&self, client: IpAddr, pair: usize, set: &[Endpoint], timeout: u32, now: u64) -> Option<usize> {
-        let bond = self.clients.get(&(client, pair)).filter(|b| !b.is_over(timeout, now))?;
-        set.iter().position(|e| e.ip == bond.ip && e.port == bond.port)
+impl Home {
+    /// Of a client that comes to a pair. `led` are the rules' slots for it, if there are any.
+    pub fn of(client: IpAddr, routes: &Routes, pair: usize, led: Option<&Slots>) -> Self {
+        let slot = slot_of(client);
+        let led = led.and_then(|slots| slots.at(slot)).map(|b| b.id);
+        let routes = routes.pairs.get(pair).cloned().unwrap_or_default();
+        Self { slot, v4: client.is_ipv4(), led, routes }
     }
 
-    /// A client was led there.
-    pub fn bind(&mut self, client: IpAddr, pair: usize, endpoint: &Endpoint, timeout: u32, now: u64) {
-        if self.clients.len() >= MOST && !self.clients.contains_key(&(client, pair)) {
-            self.make_room(timeout, now);
-        }
-        self.clients.insert((client, pair), Bond { ip: endpoint.ip, port: endpoint.port, used: now });
+    /// How near an endpoint is to it; the nearest comes first. The rules know best. Then come, as with the rules, the
+    /// endpoints of the client's family (with externalTrafficPolicy Local those on this node), in the slot's order.
+    pub fn nearness(&self, endpoint: &Endpoint) -> impl Ord + use<> {
+        let id = endpoint.id();
+        (self.led == Some(id), self.is_routed(id), preference(self.slot, id))
     }
 
-    fn make_room(&mut self, timeout: u32, now: u64) {
-        self.clients.retain(|_, b| !b.is_over(timeout, now));
-        if self.clients.len() >= MOST {
-            let mut ages: Vec<u64> = self.clients.values().map(|b| b.used).collect();
-            let (_, &mut middle, _) = ages.select_nth_unstable(MOST / 2);
-            self.clients.retain(|_, b| b.used > middle);
-        }
-    }
-}
-
-impl Bond {
-    fn is_over(&self, timeout: u32, now: u64) -> bool {
-        now.saturating_sub(self.used) > u64::from(timeout) * 1000
+    fn is_routed(&self, id: u64) -> bool {
+        let (v4, v6) = self.routes.split_at(self.routes.partition_point(|b| b.socket.is_ipv4()));
+        let own = if self.v4 { v4 } else { v6 };
+        own.binary_search_by_key(&id, |b| b.id).is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::endpoints::{Index, Member, Policy};
+    use crate::model::PortRef;
+    use proptest::prelude::*;
 
-    fn endpoint(id: u8) -> Endpoint {
-        Endpoint { ip: IpAddr::from([10, 0, 0, id]), port: 80, pod: None, uid: None }
+    /// A pod of these families on this node or another.
+    fn members(id: u8, v4: bool, v6: bool, here: bool) -> Vec<Member> {
+        let ips = [
+            v4.then(|| IpAddr::from([10, 0, 0, id])),
+            v6.then(|| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(id)])),
+        ];
+        let member = |ip| Member {
+            ip,
+            pod: Some(format!("p{id}")),
+            uid: Some(format!("u{id}")),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: Some(if here { "here" } else { "there" }.to_owned()),
+            ports: vec![("http".into(), 80)],
+        };
+        ips.into_iter().flatten().map(member).collect()
     }
 
-    fn client(id: u32) -> IpAddr {
-        IpAddr::from(id.to_be_bytes())
-    }
-
-    #[test]
-    fn a_client_stays_until_its_time_is_over_or_its_endpoint_is_gone() {
-        let set = [endpoint(1), endpoint(2)];
-        let mut affinity = Affinity::default();
-        assert_eq!(affinity.of(client(1), 0, &set, 10, 0), None);
-        affinity.bind(client(1), 0, &set[1], 10, 0);
-        assert_eq!(affinity.of(client(1), 0, &set, 10, 10_000), Some(1));
-        assert_eq!(affinity.of(client(1), 0, &set, 10, 10_001), None);
-        assert_eq!(affinity.of(client(1), 0, &set[..1], 10, 0), None);
-        assert_eq!(affinity.of(client(1), 1, &set, 10, 0), None);
-        assert_eq!(affinity.of(client(2), 0, &set, 10, 0), None);
-    }
-
-    #[test]
-    fn it_is_bounded_and_forgets_the_oldest() {
-        let set = [endpoint(1)];
-        let mut affinity = Affinity::default();
-        for id in 0..100_000u32 {
-            affinity.bind(client(id), 0, &set[0], 1_000_000, u64::from(id));
+    proptest! {
+        /// Whatever the pods are, the listener's first endpoint is the pod that rules lead the client to, be these
+        /// rules' slots of all endpoints or of those that the kernel reaches.
+        #[test]
+        fn the_listener_and_the_rules_agree(
+            pods in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 1..12),
+            local: bool,
+            reached: u32,
+            client in prop_oneof![any::<u32>().prop_map(|ip| IpAddr::V4(ip.into())), any::<u128>().prop_map(|ip| IpAddr::V6(ip.into()))],
+        ) {
+            let mut index = Index::default();
+            for (id, (v4, v6, here)) in (0u8..).zip(&pods) {
+                index.apply(&id.to_string(), members(id, *v4, *v6, *here));
+            }
+            let port = PortRef::Name("http".into());
+            let (routes, all) = (index.routes(&[Some(port.clone())], Policy { local, by_client: true }, Some("here")), index.usable(&port));
+            let of_family = |b: &&Backend| b.socket.is_ipv4() == client.is_ipv4();
+            let routed: Vec<Backend> = routes.pairs[0].iter().filter(of_family).copied().collect();
+            let known: Vec<Backend> = routed.iter().filter(|b| reached & (1 << (b.id % 32)) != 0).copied().collect();
+            for slots in [Slots::by_client(&routed), Slots::by_client(&known)] {
+                let Some(rules) = slots.at(slot_of(client)) else { continue };
+                let home = Home::of(client, &routes, 0, Some(&slots));
+                let own = all.iter().max_by_key(|e| home.nearness(e)).map(Endpoint::id);
+                prop_assert_eq!(own, Some(rules.id));
+            }
+            // Before the rules are there, and where there are none.
+            let home = Home::of(client, &routes, 0, None);
+            let own = all.iter().max_by_key(|e| home.nearness(e)).map(Endpoint::id);
+            prop_assert!(own.is_some() || all.is_empty());
+            prop_assert!(routed.is_empty() || own == Slots::by_client(&routed).at(slot_of(client)).map(|b| b.id));
         }
-        assert!(affinity.clients.len() <= MOST);
-        assert_eq!(affinity.of(client(99_999), 0, &set, 1_000_000, 100_000), Some(0));
-        assert_eq!(affinity.of(client(0), 0, &set, 1_000_000, 100_000), None);
     }
 }

@@ -70,15 +70,7 @@ pub struct Balancer {
 impl Balancer {
     /// Picks among `set` × `ways` what was not tried yet for this connection. `dice` is any random number.
     pub fn pick(&self, set: &Arc<[Endpoint]>, ways: &[Way], tried: &[Choice], now: u64, dice: u64) -> Option<Choice> {
-        let is_tried = |e: &Endpoint, way: Way| tried.iter().any(|t| t.way == way && t.endpoint() == e);
-        let ranked = || {
-            set.iter().enumerate().flat_map(|(index, endpoint)| {
-                ways.iter().filter_map(move |&way| {
-                    let open = !is_tried(endpoint, way) && (way != Way::Tunnel || endpoint.pod.is_some());
-                    open.then(|| ((self.is_shunned(endpoint, way, now), way), index))
-                })
-            })
-        };
+        let ranked = || self.ranked(set, ways, tried, now);
         let best = ranked().map(|(rank, _)| rank).min()?;
         let of_best = || ranked().filter(|(rank, _)| *rank == best).map(|(_, index)| index);
         let count = of_best().count() as u64;
@@ -89,6 +81,38 @@ impl Balancer {
         let second = of_best().nth(second as usize)?;
         let index = if self.live(&set[second]) < self.live(&set[first]) { second } else { first };
         Choice::new(set, index, best.1)
+    }
+
+    /// The same for a client that has a pod of its own: by the best ways there are, the endpoint that is nearest to it.
+    pub fn pick_nearest<N: Ord>(
+        &self,
+        set: &Arc<[Endpoint]>,
+        ways: &[Way],
+        tried: &[Choice],
+        now: u64,
+        nearness: impl Fn(&Endpoint) -> N,
+    ) -> Option<Choice> {
+        let ranked = || self.ranked(set, ways, tried, now);
+        let best = ranked().map(|(rank, _)| rank).min()?;
+        let of_best = ranked().filter(|(rank, _)| *rank == best).map(|(_, index)| index);
+        Choice::new(set, of_best.max_by_key(|index| nearness(&set[*index]))?, best.1)
+    }
+
+    /// All there is to pick from, as indices of `set`, with what makes one better than another: the less the better.
+    fn ranked(
+        &self,
+        set: &[Endpoint],
+        ways: &[Way],
+        tried: &[Choice],
+        now: u64,
+    ) -> impl Iterator<Item = ((bool, Way), usize)> {
+        let is_tried = |e: &Endpoint, way: Way| tried.iter().any(|t| t.way == way && t.endpoint() == e);
+        set.iter().enumerate().flat_map(move |(index, endpoint)| {
+            ways.iter().filter_map(move |&way| {
+                let open = !is_tried(endpoint, way) && (way != Way::Tunnel || endpoint.pod.is_some());
+                open.then(|| ((self.is_shunned(endpoint, way, now), way), index))
+            })
+        })
     }
 
     /// Live connections of an endpoint.
@@ -209,6 +233,31 @@ mod tests {
     fn an_endpoint_without_pod_has_no_tunnel() {
         let set: Arc<[Endpoint]> = [Endpoint { pod: None, ..endpoint(1) }].into();
         assert_eq!(Balancer::default().pick(&set, &[Way::Tunnel], &[], 0, 0), None);
+    }
+
+    #[test]
+    fn a_client_goes_to_the_next_nearest_only_while_its_own_pod_is_shunned_or_tried() {
+        let mut balancer = Balancer::default();
+        let set = pods(&[1, 2, 3]);
+        let near = |e: &Endpoint| e.ip;
+        let pick =
+            |balancer: &Balancer, tried: &[Choice], now| picked(balancer.pick_nearest(&set, &BOTH, tried, now, near));
+        // However many it has already.
+        for _ in 0..9 {
+            balancer.opened(&set[2]);
+        }
+        assert_eq!(pick(&balancer, &[], 0), Some((endpoint(3), Way::Direct)));
+        let tried = balancer.pick_nearest(&set, &BOTH, &[], 0, near);
+        assert_eq!(pick(&balancer, tried.as_slice(), 0), Some((endpoint(2), Way::Direct)));
+        balancer.failed(&set[2], Way::Direct, 0);
+        // As with the rules, which know no tunnel: another pod is better than one.
+        assert_eq!(pick(&balancer, &[], 999), Some((endpoint(2), Way::Direct)));
+        assert_eq!(pick(&balancer, &[], 1_000), Some((endpoint(3), Way::Direct)));
+        // Where no pod can be dialled, all are reached by tunnels.
+        for endpoint in set.iter() {
+            balancer.unreachable(endpoint, Way::Direct, 1_000);
+        }
+        assert_eq!(pick(&balancer, &[], 1_000), Some((endpoint(3), Way::Tunnel)));
     }
 
     proptest! {

@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use super::jhash::jhash;
 use crate::model::PortRef;
 
 /// One pod's port that may be dialled.
@@ -19,6 +21,32 @@ pub struct Endpoint {
     pub pod: Option<String>,
     /// The pod's uid: a StatefulSet's new pod has the name of the old one.
     pub uid: Option<String>,
+}
+
+impl Endpoint {
+    /// What it is known by wherever a client's choice must be the same: the pod, whatever its addresses are.
+    pub fn id(&self) -> u64 {
+        id_of(self.uid.as_deref(), SocketAddr::new(self.ip, self.port))
+    }
+
+    /// As the kernel is led to it.
+    pub fn backend(&self) -> Backend {
+        Backend { id: self.id(), socket: SocketAddr::new(self.ip, self.port) }
+    }
+}
+
+/// The same in every process. Without a pod an address stands for itself.
+fn id_of(uid: Option<&str>, socket: SocketAddr) -> u64 {
+    let hash = |name: &str| u64::from(jhash(name.as_bytes(), 0)) << 32 | u64::from(jhash(name.as_bytes(), 1));
+    uid.map_or_else(|| hash(&socket.to_string()), hash)
+}
+
+/// A socket that the kernel may be led to, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Backend {
+    /// [`Endpoint::id`]: the same for both families' sockets of one pod.
+    pub id: u64,
+    pub socket: SocketAddr,
 }
 
 /// One address with all its ports and its conditions.
@@ -40,7 +68,8 @@ pub struct Member {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Routes {
     /// The sockets of each pair's usable endpoints, both families; with `keep_client` only those on this node.
-    pub pairs: Vec<Vec<SocketAddr>>,
+    /// IPv4 before IPv6, each by id.
+    pub pairs: Vec<Arc<[Backend]>>,
     /// externalTrafficPolicy Local.
     pub keep_client: bool,
     /// sessionAffinity ClientIP.
@@ -54,23 +83,18 @@ pub struct Routes {
 pub struct Policy {
     /// externalTrafficPolicy Local: endpoints on the same node only, the client's address kept.
     pub local: bool,
-    /// sessionAffinity ClientIP, and for how many seconds a client stays with its pod.
-    pub affinity_seconds: Option<u32>,
+    /// sessionAffinity ClientIP. Its timeoutSeconds is not read: it says for how long a client stays at least, and ours
+    /// stay as long as their pods do.
+    pub by_client: bool,
 }
 
 impl Policy {
-    /// The API's default for a session's length.
-    const AFFINITY_SECONDS: u32 = 10_800;
-
     /// Of one Service.
     pub fn of(service: &Service) -> Self {
         let Some(spec) = &service.spec else { return Self::default() };
-        let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
-        let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
-        let seconds = config.and_then(|c| u32::try_from(c.timeout_seconds?).ok()).unwrap_or(Self::AFFINITY_SECONDS);
         Self {
             local: spec.external_traffic_policy.as_deref() == Some("Local"),
-            affinity_seconds: sticky.then_some(seconds),
+            by_client: spec.session_affinity.as_deref() == Some("ClientIP"),
         }
     }
 }
@@ -107,19 +131,19 @@ impl Index {
     pub fn routes(&self, ports: &[Option<PortRef>], policy: Policy, node: Option<&str>) -> Routes {
         let here = |m: &&Member| !policy.local || m.node.is_some() && m.node.as_deref() == node;
         let members: Vec<&Member> = self.objects.values().flatten().filter(here).collect();
-        let sockets = |port: &PortRef, v4: bool| -> BTreeSet<SocketAddr> {
+        let backends = |port: &PortRef, v4: bool| -> BTreeSet<Backend> {
             let select = |wanted: fn(&Member) -> bool| {
                 let of_family = members.iter().filter(|m| m.ip.is_ipv4() == v4 && wanted(m));
-                of_family.filter_map(|m| Some(SocketAddr::new(m.ip, m.port(port)?))).collect::<BTreeSet<_>>()
+                of_family.filter_map(|m| m.backend(port)).collect::<BTreeSet<_>>()
             };
             let ready = select(|m| m.ready && !m.terminating);
             if ready.is_empty() { select(|m| m.serving) } else { ready }
         };
-        let both = |port: &PortRef| sockets(port, true).into_iter().chain(sockets(port, false)).collect();
+        let both = |port: &PortRef| backends(port, true).into_iter().chain(backends(port, false)).collect();
         Routes {
             pairs: ports.iter().map(|p| p.as_ref().map(both).unwrap_or_default()).collect(),
             keep_client: policy.local,
-            by_client: policy.affinity_seconds.is_some(),
+            by_client: policy.by_client,
             unsettled: self.objects.values().flatten().any(|m| !m.ready || m.terminating),
         }
     }
@@ -143,6 +167,11 @@ impl Index {
 }
 
 impl Member {
+    fn backend(&self, port: &PortRef) -> Option<Backend> {
+        let socket = SocketAddr::new(self.ip, self.port(port)?);
+        Some(Backend { id: id_of(self.uid.as_deref(), socket), socket })
+    }
+
     fn port(&self, wanted: &PortRef) -> Option<u16> {
         match wanted {
             PortRef::Number(number) => Some(*number),
@@ -285,6 +314,9 @@ mod tests {
         let found = index.usable(&PortRef::Name("http".into()));
         assert_eq!(found.len(), 1);
         assert!(found[0].ip.is_ipv4());
+        let routes = index.routes(&[Some(PortRef::Name("http".into()))], Policy::default(), None);
+        let ids: Vec<u64> = routes.pairs[0].iter().map(|b| b.id).collect();
+        assert_eq!(ids, [found[0].id(), found[0].id()]);
     }
 
     #[test]
@@ -294,15 +326,23 @@ mod tests {
         index.apply("4", of_slice(&slice(json!([on("10.0.0.1", "a", true), on("10.0.0.2", "b", true)]), 80)));
         index.apply("6", of_slice(&slice(json!([on("fd00::1", "a", true), on("fd00::2", "b", false)]), 80)));
         let ports = [Some(PortRef::Name("http".into())), None];
-        let strings = |routes: &Routes| routes.pairs[0].iter().map(ToString::to_string).collect::<Vec<_>>();
+        let strings = |routes: &Routes| {
+            assert!(routes.pairs[0].is_sorted_by_key(|b| (b.socket.is_ipv6(), b.id)));
+            routes.pairs[0]
+                .iter()
+                .map(|b| b.socket.to_string())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
         let all = index.routes(&ports, Policy::default(), Some("b"));
         assert_eq!(strings(&all), ["10.0.0.1:80", "10.0.0.2:80", "[fd00::1]:80"]);
         assert!(all.unsettled && !all.keep_client && all.pairs[1].is_empty());
-        let local = Policy { local: true, affinity_seconds: Some(1) };
+        let local = Policy { local: true, by_client: true };
         let local = index.routes(&ports, local, Some("b"));
         assert_eq!(strings(&local), ["10.0.0.2:80"]);
         assert!(local.keep_client && local.by_client);
-        assert!(index.routes(&ports, Policy { local: true, affinity_seconds: None }, None).pairs[0].is_empty());
+        assert!(index.routes(&ports, Policy { local: true, by_client: false }, None).pairs[0].is_empty());
     }
 
     #[test]
@@ -310,10 +350,8 @@ mod tests {
         let read = |spec: serde_json::Value| Policy::of(&serde_json::from_value(json!({ "spec": spec })).unwrap());
         assert_eq!(read(json!({})), Policy::default());
         let sticky = read(json!({"externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP"}));
-        assert_eq!(sticky, Policy { local: true, affinity_seconds: Some(10_800) });
-        let short =
-            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}}});
-        assert_eq!(read(short).affinity_seconds, Some(5));
+        assert_eq!(sticky, Policy { local: true, by_client: true });
+        assert!(!read(json!({"sessionAffinity": "None"})).by_client);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod front;
 #[cfg(target_os = "linux")]
 pub mod gather;
 pub mod holder;
+pub mod jhash;
 pub mod listener;
 pub mod metrics;
 pub mod proxy_protocol;
@@ -25,6 +26,7 @@ pub mod report;
 pub mod run;
 pub mod scout;
 pub mod session;
+pub mod slots;
 pub mod spec;
 #[cfg(target_os = "linux")]
 pub mod splice;

@@ -131,7 +131,7 @@ impl Forward {
         let (width, most) = (worker::width(), MOST_TUNNELS / worker::width());
         let tunnel = || Tunnel::sharing(feeds.client.clone(), spec.namespace.clone(), most, tunnels.clone());
         let carriers = (0..width).map(|_| Carriers { tunnel: Some(tunnel()) }).collect();
-        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), ways, Terms::of(&spec)));
+        let shared = Arc::new(Shared::new(feeds.endpoints.clone(), feeds.routes.clone(), ways, Terms::of(&spec)));
         let (listen, urls) = (listeners.bound.iter().flatten().copied().collect(), urls(&spec, &listeners.bound));
         let mut sockets = listeners.copies().map_err(Error::Threads)?;
         sockets.extend(metrics.as_ref().map(Socket::try_clone).transpose().map_err(Error::Threads)?);
@@ -185,9 +185,7 @@ impl Forward {
         #[cfg(target_os = "linux")]
         let mut front = front::Front::new(&inside.id, self.ways);
         let mut watch = std::pin::pin!(self.watch.run());
-        let mut upkeep = std::pin::pin!(async {
-            tokio::join!(forget_gone_pods(&inside), follow_policy(&inside));
-        });
+        let mut upkeep = std::pin::pin!(forget_gone_pods(&inside));
         let mut over = {
             #[cfg(target_os = "linux")]
             let rules = keep_front(&mut front, &inside);
@@ -255,6 +253,7 @@ async fn keep_front(front: &mut front::Front, inside: &Inside) {
         routes: inside.feeds.routes.clone(),
         position: &inside.position,
         settled: &inside.settled,
+        led: &inside.shared.led,
         report: &inside.kernel,
         failure: &|message| inside.shared.stats.failure(message),
     };
@@ -268,18 +267,6 @@ async fn look_around(inside: &Inside) {
     }
     inside.scouted.send_replace(true);
     std::future::pending().await
-}
-
-/// Follows what the Service says of its clients' sessions. Never ends by itself.
-async fn follow_policy(inside: &Inside) {
-    let mut policy = inside.feeds.policy.clone();
-    loop {
-        let seconds = policy.borrow_and_update().affinity_seconds.unwrap_or(0);
-        inside.shared.affinity_seconds.store(seconds, Relaxed);
-        if policy.changed().await.is_err() {
-            return std::future::pending().await;
-        }
-    }
 }
 
 /// Keeps the balancer's books as short as the list of pods. Never ends by itself.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::affinity::Affinity;
+use super::affinity::Home;
 use super::balancer::{Balancer, Choice, Way};
 use super::carrier::Upstream;
 use super::doors::{Doors, Terms};
-use super::endpoints::Endpoint;
+use super::endpoints::{Endpoint, Routes};
+use super::front::{Family, Led};
 use super::relay::{Bounds, End, Replay, relay};
 use super::stats::{self, Abort, Raised, Stats, lock};
 use super::watch::Endpoints;
@@ -36,9 +37,10 @@ pub struct Shared {
     /// No new connection is taken, and those that lie idle between two requests end.
     pub closing: CancellationToken,
     pub doors: Doors,
-    /// For how many seconds a client stays with its pod (sessionAffinity ClientIP); 0: any pod will do.
-    pub affinity_seconds: AtomicU32,
-    affinity: Mutex<Affinity>,
+    /// Says whether clients stay with their pods.
+    routes: watch::Receiver<Routes>,
+    /// Where the rules lead clients that do.
+    pub led: watch::Sender<Led>,
     dice: AtomicU64,
 }
 
@@ -54,7 +56,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Shared {
     /// For one forward.
-    pub fn new(endpoints: watch::Receiver<Endpoints>, ways: Vec<Way>, terms: Terms) -> Self {
+    pub fn new(
+        endpoints: watch::Receiver<Endpoints>,
+        routes: watch::Receiver<Routes>,
+        ways: Vec<Way>,
+        terms: Terms,
+    ) -> Self {
         Self {
             endpoints,
             ways,
@@ -63,8 +70,8 @@ impl Shared {
             began: Instant::now(),
             closing: CancellationToken::new(),
             doors: Doors::new(terms),
-            affinity_seconds: AtomicU32::new(0),
-            affinity: Mutex::default(),
+            routes,
+            led: watch::channel(Led::default()).0,
             dice: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
         }
     }
@@ -82,27 +89,21 @@ impl Shared {
         dice ^= dice >> 27;
         let set = self.endpoints.borrow().pair(pair);
         let now = self.now();
-        let own = self.own_endpoint(client, pair, &set, now);
+        let home = self.home(client, pair);
         let mut balancer = lock(&self.balancer);
-        let is_open = |c: &Choice| !tried.contains(c) && !balancer.is_shunned(c.endpoint(), c.way, now);
-        let choice = own
-            .and_then(|index| self.ways.iter().filter_map(|way| Choice::new(&set, index, *way)).find(is_open))
-            .or_else(|| balancer.pick(&set, &self.ways, tried, now, dice))?;
+        let choice = match home {
+            Some(home) => balancer.pick_nearest(&set, &self.ways, tried, now, |e| home.nearness(e)),
+            None => balancer.pick(&set, &self.ways, tried, now, dice),
+        }?;
         balancer.opened(choice.endpoint());
         Some(Seat { shared: self, choice, worked: false, result: stats::Result::Aborted, began: Instant::now() })
     }
 
-    /// Where a client was led before, if it shall be led there again.
-    fn own_endpoint(&self, client: IpAddr, pair: usize, set: &[Endpoint], now: u64) -> Option<usize> {
-        let seconds = self.affinity_seconds.load(Relaxed);
-        if seconds == 0 { None } else { lock(&self.affinity).of(client, pair, set, seconds, now) }
-    }
-
-    fn remember(&self, client: IpAddr, pair: usize, endpoint: &Endpoint) {
-        let seconds = self.affinity_seconds.load(Relaxed);
-        if seconds > 0 {
-            lock(&self.affinity).bind(client, pair, endpoint, seconds, self.now());
-        }
+    /// Where a client belongs, if it belongs anywhere.
+    fn home(&self, client: IpAddr, pair: usize) -> Option<Home> {
+        let routes = self.routes.borrow();
+        let led = self.led.borrow();
+        routes.by_client.then(|| Home::of(client, &routes, pair, led.get(&(Family::of(client), pair))))
     }
 }
 
@@ -251,7 +252,6 @@ async fn attempts(
         };
         shared.stats.opened(seat.choice.way);
         shared.stats.opened_after(seat.began.elapsed());
-        shared.remember(peer, pair, seat.choice.endpoint());
         let rest = first[sent..].to_vec();
         let delivered = sent.cast_signed() as i64 - header.len().cast_signed() as i64;
         match carry(client, upstream, replay, rest, delivered, worker, (terms, ending)).await {

@@ -98,8 +98,6 @@ pub struct Feeds {
     pub endpoints: watch::Receiver<Endpoints>,
     /// The same for the kernel carrier.
     pub routes: watch::Receiver<Routes>,
-    /// What the Service says about sessions and sources.
-    pub policy: watch::Receiver<Policy>,
     /// The addresses of the node this is, as the cluster knows them; none elsewhere.
     pub node_addresses: Vec<IpAddr>,
     /// For tunnels; changes when the kubeconfig is read anew.
@@ -114,13 +112,14 @@ pub struct Watch {
     client: Client,
     /// What `index` calls the port of each pair; none while the Service has no such port.
     ports: Vec<Option<PortRef>>,
+    /// What the Service says about sessions and sources.
+    policy: Policy,
     index: Index,
     pods: Option<String>,
     /// The name of this node; none where this machine is none.
     node: Option<String>,
     to_endpoints: watch::Sender<Endpoints>,
     to_routes: watch::Sender<Routes>,
-    to_policy: watch::Sender<Policy>,
     to_client: watch::Sender<Client>,
     to_loss: watch::Sender<Option<Loss>>,
 }
@@ -153,7 +152,6 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
     let (client, tunnels) = clients(&cluster)?;
     let (to_endpoints, endpoints) = watch::channel(Endpoints::default());
     let (to_routes, routes) = watch::channel(Routes::default());
-    let (to_policy, policy) = watch::channel(Policy::default());
     let (to_client, client_feed) = watch::channel(tunnels);
     let (to_loss, loss) = watch::channel(None);
     let (node, node_addresses) = own_node(&cluster.client).await;
@@ -161,18 +159,18 @@ pub async fn open(spec: &mut Spec) -> Result<(Watch, Feeds), Error> {
         spec: spec.clone(),
         client,
         ports: Vec::new(),
+        policy: Policy::default(),
         index: Index::default(),
         pods: None,
         node,
         to_endpoints,
         to_routes,
-        to_policy,
         to_client,
         to_loss,
     };
     watch.first_look().await?;
     watch.publish();
-    Ok((watch, Feeds { endpoints, routes, policy, node_addresses, client: client_feed, loss }))
+    Ok((watch, Feeds { endpoints, routes, node_addresses, client: client_feed, loss }))
 }
 
 /// One for the watches, and one for tunnels.
@@ -252,8 +250,7 @@ impl Watch {
 
     fn resolve(&mut self, service: &Service) {
         self.ports = self.spec.pairs.iter().map(|p| slice_port(service, &p.port)).collect();
-        let policy = Policy::of(service);
-        self.to_policy.send_if_modified(|old| std::mem::replace(old, policy) != policy);
+        self.policy = Policy::of(service);
     }
 
     fn publish(&self) {
@@ -268,7 +265,7 @@ impl Watch {
             }
             changed
         });
-        let routes = self.index.routes(&self.ports, *self.to_policy.borrow(), self.node.as_deref());
+        let routes = self.index.routes(&self.ports, self.policy, self.node.as_deref());
         self.to_routes.send_if_modified(|old| {
             let changed = *old != routes;
             *old = routes;

@@ -1,9 +1,13 @@
 //! The kernel carrier between a stranger, a node and pods, each in a network namespace of its own. Needs root,
 //! `unshare`, `ip`, `nft` and `conntrack`; says so and ends where one is missing.
 
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use bookaccess::forward::endpoints::{Backend, Endpoint};
+use bookaccess::forward::jhash::{jhash, scale};
+use bookaccess::forward::slots::{SEED, SLOTS, Slots, slot_of};
 use e2e::apiserver::Api;
 use serde_json::json;
 
@@ -13,7 +17,8 @@ use super::net::{Host, Pod, inside, nft, ruleset, run, until};
 const NODE: &str = "10.9.0.1";
 const STRANGER: &str = "10.9.0.2";
 const STRANGER_V6: &str = "fd09::2";
-const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 1)), 30080);
+const PUBLIC_V6: SocketAddr = SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 1)), 30080);
+const PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 1)), 30080);
 
 /// The node with kube-proxy's rules for another port, a stranger beside it, and a forward to these pods.
 struct World {
@@ -75,6 +80,32 @@ impl World {
 
     fn ask(&self) -> std::io::Result<String> {
         self.stranger.ask(PUBLIC)
+    }
+
+    /// Which pod answers each of these clients.
+    fn answers(&self, clients: &[IpAddr]) -> BTreeMap<IpAddr, String> {
+        let answer = |client: &IpAddr| {
+            let to = if client.is_ipv4() { PUBLIC } else { PUBLIC_V6 };
+            let answer = self.stranger.ask_from(*client, to).unwrap();
+            (*client, answer.split(' ').next().unwrap().to_owned())
+        };
+        clients.iter().map(answer).collect()
+    }
+
+    /// Which of these pods the slots give each of these clients.
+    fn by_slots(&self, pods: &[usize], clients: &[IpAddr]) -> BTreeMap<IpAddr, String> {
+        let backend = |socket: SocketAddr| {
+            let uid = Some(socket.to_string());
+            Endpoint { ip: socket.ip(), port: socket.port(), pod: None, uid }.backend()
+        };
+        let answer = |client: &IpAddr| {
+            let of_family = |at: usize| if client.is_ipv4() { self.pods[at].v4 } else { self.pods[at].v6 };
+            let backends: Vec<Backend> = pods.iter().map(|at| backend(of_family(*at))).collect();
+            let socket = Slots::by_client(&backends).at(slot_of(*client)).unwrap().socket;
+            let at = pods.iter().find(|at| of_family(**at) == socket).unwrap();
+            (*client, format!("pod{}", at + 1))
+        };
+        clients.iter().map(answer).collect()
     }
 }
 
@@ -213,7 +244,7 @@ fn a_client_stays_with_its_pod_where_the_service_says_so() {
     let world = World::new(3);
     world.start("");
     let name = |answer: String| answer.split(' ').next().unwrap().to_owned();
-    let spread: std::collections::BTreeSet<String> = (0..60).map(|_| name(world.ask().unwrap())).collect();
+    let spread: BTreeSet<String> = (0..60).map(|_| name(world.ask().unwrap())).collect();
     assert_eq!(spread.len(), 3, "{spread:?}");
     world.place.api.set_spec("sessionAffinity", json!("ClientIP"));
     until("by client", || ruleset().contains("jhash"));
@@ -230,6 +261,101 @@ fn a_client_stays_with_its_pod_where_the_service_says_so() {
     for _ in 0..10 {
         assert_eq!(name(world.ask().unwrap()), own);
     }
+}
+
+/// Many addresses of both families.
+fn clients(count: u8) -> Vec<IpAddr> {
+    let v4 = (1..=count).map(|host| IpAddr::from([10, 88, 0, host]));
+    let v6 =
+        (1..=count).map(|host| IpAddr::from([0xfd88, 0, 0, 0, 0x5054, 0xff, u16::from(host) * 77, u16::from(host)]));
+    v4.chain(v6).collect()
+}
+
+#[test]
+fn the_kernel_hashes_as_we_do() {
+    if !inside("kernel::the_kernel_hashes_as_we_do") {
+        return;
+    }
+    run("ip link set lo up");
+    run("ip -4 route add local 10.88.0.0/24 dev lo");
+    run("ip -6 route add local fd88::/64 dev lo");
+    std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
+    let clients = clients(200);
+    // A power of two could hide how the hash is brought down to the number of slots.
+    for modulus in [SLOTS as u32, 1000] {
+        let chain = |ip: &str| {
+            format!(
+                "set seen_{ip} {{
+                    typeof {ip} saddr . meta mark
+                    flags dynamic
+                    size 65535
+                }}
+                chain see_{ip} {{
+                    type filter hook output priority 0
+                    meta l4proto udp meta mark set jhash {ip} saddr mod {modulus} seed {SEED:#x} add @seen_{ip} {{ {ip} saddr . meta mark }}
+                }}\n"
+            )
+        };
+        for family in ["ip", "ip6"] {
+            let table = format!("table {family} hash");
+            nft(&format!("add {table}\ndelete {table}\n{table} {{\n{}}}\n", chain(family)));
+        }
+        for client in &clients {
+            let socket = UdpSocket::bind((*client, 0)).unwrap();
+            socket.send_to(b"x", (*client, 9)).unwrap();
+        }
+        let listing = ruleset();
+        for client in &clients {
+            let ours = match client {
+                IpAddr::V4(ip) => scale(jhash(&ip.octets(), SEED), modulus),
+                IpAddr::V6(ip) => scale(jhash(&ip.octets(), SEED), modulus),
+            };
+            assert!(listing.contains(&format!(" {client} . {ours:#010x}")), "{client}: {ours:#010x} {listing}");
+            assert!(modulus != SLOTS as u32 || slot_of(*client) == ours as usize);
+        }
+    }
+}
+
+#[test]
+fn the_rules_and_the_listener_lead_each_client_alike() {
+    if !inside("kernel::the_rules_and_the_listener_lead_each_client_alike") {
+        return;
+    }
+    let world = World::new(3);
+    for (network, own) in [("10.88.0.0/24", STRANGER), ("fd88::/64", STRANGER_V6)] {
+        world.stranger.be(network);
+        run(&format!("ip route add {network} via {own}"));
+    }
+    world.place.api.set_spec("sessionAffinity", json!("ClientIP"));
+    world.start("--address 10.9.0.1,fd09::1");
+    let both = || until("both families carried", || ruleset().matches(" : goto pair_0").count() == 2);
+    let clients = clients(50);
+    let own = world.by_slots(&[0, 1, 2], &clients);
+    assert_eq!(own.values().collect::<BTreeSet<_>>().len(), 3, "{own:?}");
+    both();
+    assert_eq!(world.answers(&clients), own);
+    assert_eq!(world.place.status()["total"], 0, "the listener was asked");
+    // The kernel's path breaks.
+    nft("table inet wall { chain forward { type filter hook forward priority 0; policy drop; }; }");
+    world.by_listener("pathFails");
+    assert_eq!(world.answers(&clients), own);
+    world.place.until("answered by the listener", |s| s["total"].as_u64() >= Some(clients.len() as u64));
+    run("nft delete table inet wall");
+    both();
+    assert_eq!(world.answers(&clients), own);
+    // Another process.
+    world.place.ok("forward restart");
+    assert_eq!(world.answers(&clients), own);
+    both();
+    assert_eq!(world.answers(&clients), own);
+    // A pod goes: the listener takes over for a while, and only its clients are led elsewhere.
+    let left = world.by_slots(&[0, 2], &clients);
+    assert!(own.iter().all(|(client, pod)| pod == "pod2" || left[client] == *pod));
+    world.have(&[0, 2]);
+    world.by_listener("changing");
+    assert_eq!(world.answers(&clients), left);
+    both();
+    assert_eq!(world.answers(&clients), left);
 }
 
 #[test]

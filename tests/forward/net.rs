@@ -55,6 +55,9 @@ pub fn until(what: &str, reached: impl Fn() -> bool) {
     }
 }
 
+/// Of a client that connects.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
 /// A machine joined to the node by a link of its own; gone when this value is.
 pub struct Host {
     holder: Child,
@@ -96,9 +99,31 @@ impl Host {
     }
 
     pub fn connect(&self, to: SocketAddr) -> std::io::Result<Line> {
-        let stream = self.inside(|| TcpStream::connect_timeout(&to, Duration::from_millis(1_500)))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        Ok(Line { reader: BufReader::new(stream.try_clone().unwrap()), stream })
+        let stream = self.inside(|| TcpStream::connect_timeout(&to, PATIENCE))?;
+        Ok(Line::of(stream))
+    }
+
+    /// Takes every address of a network for its own, so that it can be many clients.
+    pub fn be(&self, network: &str) {
+        let version = if network.contains(':') { "-6" } else { "-4" };
+        self.inside(|| {
+            run(&format!("ip {version} route add local {network} dev lo"));
+            std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
+        });
+    }
+
+    /// What a fresh connection from one of its addresses is answered.
+    pub fn ask_from(&self, from: IpAddr, to: SocketAddr) -> std::io::Result<String> {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let stream = self.inside(|| {
+            let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = socket(family, SocketType::STREAM, None)?;
+            rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Send, Some(PATIENCE))?;
+            bind(&socket, &SocketAddr::new(from, 0))?;
+            connect(&socket, &to)?;
+            Ok::<_, std::io::Error>(TcpStream::from(socket))
+        })?;
+        Line::of(stream).ask()
     }
 
     /// What a fresh connection is answered.
@@ -121,6 +146,11 @@ pub struct Line {
 }
 
 impl Line {
+    fn of(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        Self { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+    }
+
     /// `NAME PEER`: which pod answers, and whom it sees.
     pub fn ask(&mut self) -> std::io::Result<String> {
         self.stream.write_all(b"who\n")?;

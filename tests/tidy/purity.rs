@@ -3,17 +3,19 @@
 use crate::source::{self, Source};
 
 /// Functions of their arguments and nothing else.
-const PURE: [&str; 13] = [
+const PURE: [&str; 15] = [
     "src/model",
     "src/facts",
     "src/check",
     "src/plan",
     "src/render",
+    "src/forward/affinity.rs",
     "src/forward/endpoints.rs",
     "src/forward/balancer.rs",
+    "src/forward/jhash.rs",
+    "src/forward/slots.rs",
     "src/forward/front/reason.rs",
     "src/forward/front/rules.rs",
-    "src/forward/front/slots.rs",
     "src/forward/front/trust.rs",
     "src/supervise/state.rs",
     "src/supervise/protocol.rs",

@@ -10,14 +10,14 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Way;
 use super::nft::{self, Tables, Wanted};
 use super::prove::{Installed, Trusted, prove};
 use super::reason::{KernelReport, Reason};
 use super::rules::{Family, Layout, Leases, Prover, table_name};
-use super::slots::Slots;
-use crate::forward::endpoints::Routes;
+use super::{Led, Way};
+use crate::forward::endpoints::{Backend, Routes};
 use crate::forward::listener::{self, Listeners};
+use crate::forward::slots::Slots;
 use crate::forward::spec::{self, Mode, Spec};
 use crate::forward::standby;
 use crate::observe::outsider::{OUTSIDER_RANGE, OUTSIDER_RANGE_V6, Outsider};
@@ -45,6 +45,8 @@ pub struct Inputs<'a> {
     pub position: &'a watch::Sender<Option<Position>>,
     /// Whether the rules stand where `position` says.
     pub settled: &'a watch::Sender<bool>,
+    /// Told where clients are led that stay with their pods: the listener leads them there as well.
+    pub led: &'a watch::Sender<Led>,
     pub report: &'a watch::Sender<KernelReport>,
     /// Told what failed, for the status.
     pub failure: &'a (dyn Fn(String) + Sync),
@@ -211,7 +213,6 @@ async fn lease(
     let (mut position, mut routes) = (inputs.position.subscribe(), inputs.routes.clone());
     let mut ticks = interval(RENEWAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut slots: BTreeMap<(Family, usize), Slots> = BTreeMap::new();
     let (mut before, mut changed_at): (Option<Routes>, Option<Instant>) = (None, None);
     let mut last = (None, Leases::default());
     let mut failed = false;
@@ -229,9 +230,13 @@ async fn lease(
         }
         before = Some(to.clone());
         let grace = if to.unsettled { LONGEST_CHANGE } else { AFTER_CHANGE };
-        // Where clients stay with their pods they stay with the slots as well: the listener would choose others.
-        let changing = !to.by_client && changed_at.is_some_and(|at| at.elapsed() < grace);
-        let want = want(front, now, &to, &known, &mut slots, refused, changing, &prover);
+        let changing = changed_at.is_some_and(|at| at.elapsed() < grace);
+        let want = want(front, now, &to, &known, refused, changing, &prover);
+        inputs.led.send_if_modified(|old| {
+            let changed = *old != want.2;
+            old.clone_from(&want.2);
+            changed
+        });
         let leases = &want.0.leases;
         match front.tables.put(&want.0).await {
             Ok(()) => {
@@ -281,38 +286,44 @@ async fn lease(
     }
 }
 
-/// What the rules shall be, and why the kernel does not carry where it does not.
-#[expect(clippy::too_many_arguments, reason = "everything that decides, in one place")]
+/// What the rules shall be, why the kernel does not carry where it does not, and where it leads clients that stay with
+/// their pods.
 fn want(
     front: &Front,
     position: Option<Position>,
     routes: &Routes,
     known: &Trusted,
-    slots: &mut BTreeMap<(Family, usize), Slots>,
     refused: Option<&Reason>,
     changing: bool,
     prover: &impl Fn(Family) -> Option<Prover>,
-) -> (Wanted, Option<Reason>) {
+) -> (Wanted, Option<Reason>, Led) {
     let families: BTreeSet<Family> = front.ways.iter().map(|w| Family::of(w.public.ip())).collect();
     let keys: BTreeSet<(Family, usize)> = front.ways.iter().map(|w| (Family::of(w.public.ip()), w.pair)).collect();
     let of = |(family, pair): (Family, usize)| {
-        let all = routes.pairs.get(pair).map(Vec::as_slice).unwrap_or_default();
-        all.iter().copied().filter(move |e| Family::of(e.ip()) == family)
+        let all: &[Backend] = routes.pairs.get(pair).map(|p| &**p).unwrap_or_default();
+        all.iter().copied().filter(move |b| Family::of(b.socket.ip()) == family)
     };
     let mut each: Vec<SocketAddr> = Vec::new();
+    let (mut slots, mut led) = (BTreeMap::new(), Led::default());
     for key in keys.iter().filter(|_| refused.is_none()) {
-        for endpoint in of(*key) {
-            if !each.contains(&endpoint) {
-                each.push(endpoint);
+        for Backend { socket, .. } in of(*key) {
+            if !each.contains(&socket) {
+                each.push(socket);
             }
         }
-        let trusted: Vec<SocketAddr> = of(*key).filter(|e| known.endpoints.contains(e)).collect();
-        slots.entry(*key).or_default().update(&trusted);
+        let trusted: Vec<Backend> = of(*key).filter(|b| known.endpoints.contains(&b.socket)).collect();
+        let of_key = if routes.by_client { Slots::by_client(&trusted) } else { Slots::even(&trusted) };
+        // Clients of a pod that was not tried yet must not be led to another first.
+        if routes.by_client && of(*key).all(|b| known.decided.contains(&b.socket)) {
+            led.insert(*key, of_key.clone());
+        }
+        slots.insert(*key, of_key);
     }
     let filled: BTreeSet<_> = slots.iter().filter(|(_, s)| !s.is_empty()).map(|(key, _)| *key).collect();
     let is_carried = |way: &Way| {
         let key = (Family::of(way.public.ip()), way.pair);
-        refused.is_none() && !changing && filled.contains(&key) && known.paths.contains(&key)
+        let is_complete = !routes.by_client || led.contains_key(&key);
+        refused.is_none() && !changing && is_complete && filled.contains(&key) && known.paths.contains(&key)
     };
     let in_front = position == Some(Position::Front);
     let (kernel, listener): (Vec<Way>, Vec<Way>) =
@@ -342,7 +353,7 @@ fn want(
     // Ports of the gate are counted from 1.
     each.truncate(usize::from(u16::MAX) - 1);
     let leases = Leases { kernel, listener, all: front.ways.clone(), each, filled };
-    (Wanted { layouts: families.iter().map(layout).collect(), slots: slots.clone(), leases }, reason)
+    (Wanted { layouts: families.iter().map(layout).collect(), slots, leases }, reason, led)
 }
 
 /// Lets connections that wait for an answer on a broken path begin anew: the kernel keeps the old destination of a SYN

@@ -8,11 +8,13 @@
 //!
 //! Everything acts through leases of three seconds, so that nothing acts once we are dead or stuck.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+
+use super::slots::Slots;
 
 pub mod reason;
 pub mod rules;
-pub mod slots;
 pub mod trust;
 
 #[cfg(target_os = "linux")]
@@ -29,10 +31,13 @@ pub use keep::{Front, Inputs, check, keep, ways};
 #[cfg(target_os = "linux")]
 pub use nft::{remove_table, tables};
 pub use reason::{KernelReport, Reason};
-pub use rules::table_name;
+pub use rules::{Family, table_name};
 
 /// All our tables have names that begin so.
 pub const TABLE_PREFIX: &str = "bookaccess_";
+
+/// Where clients that stay with their pods are led, by family and pair, as far as all endpoints were tried.
+pub type Led = BTreeMap<(Family, usize), Slots>;
 
 /// One address that browsers dial, and where it leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use super::TABLE_PREFIX;
 use super::rules::{COMMENT, Family, Layout, Leases, counted};
-use super::slots::Slots;
+use crate::forward::slots::Slots;
 
 /// Counters are for people; they are read so seldom.
 const RENEWALS_PER_COUNT: u32 = 3;

@@ -16,8 +16,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::slots::{SLOTS, Slots};
 use super::{TABLE_PREFIX, Way};
+use crate::forward::slots::{SEED, SLOTS, Slots};
 
 /// How long a lease lasts.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -121,13 +121,13 @@ impl Layout {
         line(format!("set shield {{\n        type {address} . inet_service\n        flags timeout\n    }}"));
         let mark = if self.keep_client { String::new() } else { format!("ct mark set ct mark or {MARK:#x}\n        ") };
         for pair in 0..self.pairs {
-            // 256 slots, not one for each endpoint: a new set changes elements only, never a rule.
+            // So many slots, not one for each endpoint: a new set changes elements only, never a rule.
             let slot = if self.by_client { format!("jhash {ip} saddr") } else { "numgen random".to_owned() };
             line(format!("counter pair_{pair} {{\n    }}"));
             line(format!(
                 "map slots_{pair} {{\n        typeof numgen random mod {SLOTS} : {ip} daddr . tcp dport\n    }}"
             ));
-            let seed = if self.by_client { " seed 0xb00c" } else { "" };
+            let seed = if self.by_client { format!(" seed {SEED:#x}") } else { String::new() };
             line(format!(
                 "chain way_{pair} {{\n        {mark}meta l4proto tcp dnat {ip} to {slot} mod {SLOTS}{seed} map @slots_{pair}\n    }}"
             ));

@@ -21,6 +21,7 @@ use crate::forward::spec::{Kind, Mode, Pair, Spec};
 use crate::forward::worker::Workers;
 use crate::model::PortRef;
 
+mod affinity;
 mod terms;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -30,6 +31,7 @@ struct Bench {
     address: SocketAddr,
     shared: Arc<Shared>,
     endpoints: watch::Sender<Endpoints>,
+    routes: watch::Sender<Routes>,
     workers: Option<Workers>,
 }
 
@@ -39,6 +41,7 @@ impl Bench {
     }
 
     async fn with(pods: Vec<Endpoint>, change: impl FnOnce(&mut Spec)) -> Self {
+        let (routes, routes_feed) = watch::channel(routes(&pods, false));
         let (endpoints, feed) = watch::channel(Endpoints::new(vec![pods]));
         let mut spec = Spec {
             pairs: vec![Pair { listen: 0, port: PortRef::Number(80) }],
@@ -47,17 +50,25 @@ impl Bench {
             ..Spec::new(Kind::Service, "ns", "svc")
         };
         change(&mut spec);
-        let shared = Arc::new(Shared::new(feed, vec![Way::Direct], Terms::of(&spec)));
+        let shared = Arc::new(Shared::new(feed, routes_feed, vec![Way::Direct], Terms::of(&spec)));
         let listeners = bind(&spec, 2).unwrap();
         let address = listeners.bound[0][0];
         let carriers = vec![Carriers::default(), Carriers::default()];
         let workers = Workers::start(&shared, carriers, listeners).unwrap();
         workers.serve();
-        Self { address, shared, endpoints, workers: Some(workers) }
+        Self { address, shared, endpoints, routes, workers: Some(workers) }
     }
 
     fn pods(&self, pods: Vec<Endpoint>) {
+        let by_client = self.routes.borrow().by_client;
+        self.routes.send_replace(routes(&pods, by_client));
         self.endpoints.send_replace(Endpoints::new(vec![pods]));
+    }
+
+    /// sessionAffinity ClientIP.
+    fn stay(self) -> Self {
+        self.routes.send_modify(|routes| routes.by_client = true);
+        self
     }
 
     async fn dial(&self) -> TcpStream {
@@ -81,7 +92,15 @@ where
     F: Fn(TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pod_at(name, (Ipv4Addr::LOCALHOST, 0).into(), serve).await
+}
+
+async fn pod_at<F, Fut>(name: &str, at: SocketAddr, serve: F) -> Endpoint
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(at).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -93,6 +112,11 @@ where
 
 fn endpoint(name: &str, address: SocketAddr) -> Endpoint {
     Endpoint { ip: address.ip(), port: address.port(), pod: Some(name.to_owned()), uid: Some(name.to_owned()) }
+}
+
+fn routes(pods: &[Endpoint], by_client: bool) -> Routes {
+    let backends: std::collections::BTreeSet<_> = pods.iter().map(Endpoint::backend).collect();
+    Routes { pairs: vec![backends.into_iter().collect()], by_client, ..Routes::default() }
 }
 
 /// An endpoint whose port nobody listens on.

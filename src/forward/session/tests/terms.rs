@@ -81,25 +81,6 @@ async fn who_never_says_a_word_is_shown_out_and_who_did_may_be_silent() {
 }
 
 #[tokio::test]
-async fn with_affinity_a_client_stays_with_its_pod_and_leaves_one_that_is_gone() {
-    let (one, two) = (pod("one", |s| answer(s, "one")).await, pod("two", |s| answer(s, "two")).await);
-    let bench = Bench::new(vec![one.clone(), two.clone()]).await;
-    bench.shared.affinity_seconds.store(10, Relaxed);
-    let ask = async || {
-        let mut client = bench.dial().await;
-        client.write_all(GET).await.unwrap();
-        rest(&mut client).await.unwrap()
-    };
-    let first = ask().await;
-    for _ in 0..20 {
-        assert_eq!(ask().await, first);
-    }
-    let other = if first == "one" { two } else { one };
-    bench.pods(vec![other.clone()]);
-    assert_eq!(Some(ask().await), other.pod);
-}
-
-#[tokio::test]
 async fn an_answer_before_the_whole_question_is_not_lost() {
     // Like a server that refuses a large body: answers, closes, and never reads on.
     let refuses = pod("refuses", |mut stream: TcpStream| async move {
