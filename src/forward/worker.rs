@@ -20,7 +20,7 @@ use super::carrier::Carriers;
 use super::doors::Refusal;
 use super::listener::{Listeners, Socket};
 use super::relay::Replay;
-use super::session::{Client, Shared, serve};
+use super::session::{Client, Shared, number, serve};
 
 /// More threads than this gain nothing: the kernel's own work is the larger part.
 pub const MOST: usize = 8;
@@ -232,20 +232,24 @@ impl Worker {
         }
         let stats = &self.shared.stats;
         stats.total.fetch_add(1, Relaxed);
-        let peer = peer.to_canonical();
+        let (peer, number) = (peer.to_canonical(), number());
         let open = stats.live.fetch_add(1, Relaxed);
         if let Err(refusal) = self.shared.doors.enter(peer, open) {
             stats.live.fetch_sub(1, Relaxed);
             stats.refused.fetch_add(1, Relaxed);
-            stats.failure(match refusal {
-                Refusal::NotAllowed => format!("{peer} turned away: its address is not allowed"),
-                Refusal::Full => format!("{peer} turned away: the limit of connections is reached"),
-                Refusal::TooMany => format!("{peer} turned away: its limit of connections is reached"),
-            });
+            let why = match refusal {
+                Refusal::NotAllowed => "its address is not allowed",
+                Refusal::Full => "the limit of connections is reached",
+                Refusal::TooMany => "its limit of connections is reached",
+            };
+            if self.shared.doors.is_worth_saying(self.shared.now()) {
+                tracing::info!(event = "refused", connection = number, client = %peer, reason = why);
+            }
+            stats.failure(format!("{peer} turned away: {why}"));
             drop(client.set_zero_linger());
             return;
         }
-        let client = Client::new(client, peer, self.clone());
+        let client = Client::new(client, peer, number, self.clone());
         self.sessions.spawn(serve(client, pair, replay));
     }
 }

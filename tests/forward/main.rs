@@ -13,6 +13,7 @@ mod handover;
 mod kernel;
 #[cfg(target_os = "linux")]
 mod leak;
+mod logs;
 #[cfg(target_os = "linux")]
 mod net;
 mod pathologies;

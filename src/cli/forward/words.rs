@@ -113,7 +113,10 @@ pub fn log_line(locale: Locale, entry: &Entry) -> String {
     };
     let at = entry.at.map(moment).unwrap_or_default();
     let what = match event(entry) {
-        Some(text) => say(locale, &text),
+        Some(text) => match entry.fields.get("connection") {
+            Some(number) => format!("#{number} {}", say(locale, &text)),
+            None => say(locale, &text),
+        },
         None => format!("{} {}", entry.event, pairs(&entry.fields)).trim().to_owned(),
     };
     format!("{at} {} {what}", say(locale, &level))
@@ -147,6 +150,9 @@ fn event(entry: &Entry) -> Option<Text> {
         }
         "repeated" => Text::new("forward.event.repeated").with("pod", field("pod")).with("message", field("error")),
         "aborted" => Text::new("forward.event.aborted").with("message", field("reason")),
+        "refused" => {
+            Text::new("forward.event.refused").with("client", field("client")).with("message", field("reason"))
+        }
         "api-lost" => Text::new("forward.event.api_lost").with("message", field("error")),
         "api-back" => Text::new("forward.event.api_back"),
         "rules-failed" => Text::new("forward.event.rules_failed").with("message", field("error")),
