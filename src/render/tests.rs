@@ -275,7 +275,18 @@ fn rows() -> Vec<Row> {
             healthy_since: Some("2026-11-23T08:57:48Z".parse().unwrap()),
             connections: Some(12),
             forward: Some("bookinfo-productpage-30080-3f9c".into()),
+            tunnel_protocol: None,
             last_error: Some("10.244.1.7:9080: 연결 거부".into()),
+        },
+        Row {
+            target: "bookinfo/reviews".into(),
+            url: None,
+            path: Carried::Forward(Carrier::Tunnel),
+            healthy_since: None,
+            connections: Some(3),
+            forward: Some("bookinfo-reviews-30090-3f9c".into()),
+            tunnel_protocol: Some("spdy-in-websocket"),
+            last_error: None,
         },
         Row {
             target: "monitoring/grafana".into(),

@@ -18,6 +18,7 @@ mod logs;
 mod net;
 mod pathologies;
 mod refused;
+mod rungs;
 mod ways;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use crate::forward::balancer::Way;
-use crate::forward::report::Phase;
+use crate::forward::report::{Phase, Report};
 use crate::forward::spec::Front;
 use crate::forward::watch::Over;
 use crate::i18n::{Locale, say};
@@ -36,7 +36,7 @@ pub fn status(locale: Locale, status: &Status) -> String {
                 .with("retried", report.retried),
         ),
     ];
-    if let Some(carrier) = report.carrier.map(carrier) {
+    if let Some(carrier) = carrier(report) {
         lines.push(said(locale, Text::new("forward.status.carrier").with("carrier", carrier)));
     }
     if !report.pods.is_empty() && report.phase.is_live() {
@@ -81,11 +81,12 @@ fn phase(phase: Phase) -> Text {
     }
 }
 
-fn carrier(way: Way) -> &'static str {
-    match way {
-        Way::Direct => "direct",
-        Way::Tunnel => "tunnel",
-    }
+fn carrier(report: &Report) -> Option<String> {
+    Some(match (report.carrier?, report.tunnel_protocol) {
+        (Way::Direct, _) => "direct".to_owned(),
+        (Way::Tunnel, Some(rung)) => format!("tunnel ({})", rung.name()),
+        (Way::Tunnel, None) => "tunnel".to_owned(),
+    })
 }
 
 /// Why a forward ended by itself.
