@@ -17,10 +17,10 @@ use super::signals::asked_to_stop;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::run::Forward;
-use crate::forward::spec::{Mode, Spec, TargetWord};
+use crate::forward::spec::{Mode, Spec};
 use crate::forward::{ForwardArgs, ForwardVerb};
 use crate::i18n::{Locale, say};
-use crate::model::Text;
+use crate::model::{TargetWord, Text};
 use crate::supervise::{self, Files, Status, log};
 
 /// How often a followed log is looked at.
