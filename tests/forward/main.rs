@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod channels;
 mod clients;
 mod exactness;
 #[cfg(target_os = "linux")]
