@@ -145,7 +145,11 @@ async fn stop(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedErr
 
 async fn restart(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {
     let started = supervise::restart(&one(args)?, globals.connection.token.clone()).await?;
-    told_started(globals.locale, &started)
+    let told = told_started(globals.locale, &started);
+    if let Some(unit) = &started.unit {
+        inform(globals.locale, &Text::new("unit.restarted").with("unit", unit));
+    }
+    told
 }
 
 async fn status(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {
