@@ -19,6 +19,7 @@ mod logs;
 mod net;
 mod pathologies;
 mod refused;
+#[cfg(target_os = "linux")]
 mod rungs;
 mod ways;
 

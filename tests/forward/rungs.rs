@@ -31,7 +31,8 @@ fn the_protocol_in_use_is_told() {
         for refused in &rungs[..better] {
             place.api.faults().refuse(*refused, Some(Refusal::no_such_rung(*refused)));
         }
-        let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Where none of the tests beside this one gets its ports.
+        let metrics = TcpListener::bind("127.0.0.77:0").unwrap().local_addr().unwrap();
         let at = place.start(&format!("--mode tunnel --metrics {metrics}"));
         assert!(place.status().get("tunnelProtocol").is_none(), "before the first connection");
         let numbers = || scrape(metrics);
