@@ -16,8 +16,8 @@ use crate::model::Text;
 
 /// Locks over which clients are spread, so that data threads seldom meet.
 const SHARDS: usize = 16;
-/// One who is turned away is named in the log, and the next not before so many milliseconds: strangers must not be able
-/// to push everything else out of it.
+/// What strangers cause is said in the log, and the next time not before so many milliseconds: they must not be able to
+/// push everything else out of it.
 const SAY_AGAIN: u64 = 1_000;
 
 /// What the order says of each connection.
@@ -74,7 +74,7 @@ pub struct Doors {
     pub terms: Terms,
     open: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
     spread: RandomState,
-    /// When the next one turned away may be named, in the balancer's milliseconds.
+    /// When something of that kind may be said again, in the balancer's milliseconds.
     say_from: AtomicU64,
 }
 
@@ -84,7 +84,7 @@ impl Doors {
         Self { terms, open: Default::default(), spread: RandomState::new(), say_from: AtomicU64::new(0) }
     }
 
-    /// Whether one who is turned away now is named in the log.
+    /// Whether what a stranger causes now is said in the log.
     pub fn is_worth_saying(&self, now: u64) -> bool {
         let from = self.say_from.load(Relaxed);
         from <= now && self.say_from.compare_exchange(from, now + SAY_AGAIN, Relaxed, Relaxed).is_ok()

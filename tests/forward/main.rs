@@ -5,6 +5,7 @@
 
 mod channels;
 mod clients;
+mod descriptors;
 mod exactness;
 #[cfg(target_os = "linux")]
 mod front;

@@ -154,6 +154,7 @@ fn event(entry: &Entry) -> Option<Text> {
         "refused" => {
             Text::new("forward.event.refused").with("client", field("client")).with("message", field("reason"))
         }
+        "accept-waits" => Text::new("forward.event.accept_waits").with("limit", field("limit")),
         "api-lost" => Text::new("forward.event.api_lost").with("message", field("error")),
         "api-back" => Text::new("forward.event.api_back"),
         "rules-failed" => Text::new("forward.event.rules_failed").with("message", field("error")),
