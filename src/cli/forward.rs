@@ -17,10 +17,10 @@ use super::signals::asked_to_stop;
 use crate::error::ExpectedError;
 use crate::exit::Exit;
 use crate::forward::run::Forward;
-use crate::forward::spec::{Mode, Spec, TargetWord};
+use crate::forward::spec::{Mode, Spec};
 use crate::forward::{ForwardArgs, ForwardVerb};
 use crate::i18n::{Locale, say};
-use crate::model::Text;
+use crate::model::{TargetWord, Text};
 use crate::supervise::{self, Files, Status, log};
 
 /// How often a followed log is looked at.
@@ -145,7 +145,11 @@ async fn stop(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedErr
 
 async fn restart(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {
     let started = supervise::restart(&one(args)?, globals.connection.token.clone()).await?;
-    told_started(globals.locale, &started)
+    let told = told_started(globals.locale, &started);
+    if let Some(unit) = &started.unit {
+        inform(globals.locale, &Text::new("unit.restarted").with("unit", unit));
+    }
+    told
 }
 
 async fn status(globals: &Globals, args: &ForwardArgs) -> Result<Exit, ExpectedError> {

@@ -93,6 +93,7 @@ async fn row(cluster: &str, facts: &Facts<'_>, target: &TargetFacts<'_>, report:
         path,
         healthy_since,
         connections: standing.as_ref().map(|s| s.report.live),
+        tunnel_protocol: standing.as_ref().filter(|s| s.report.carrier == Some(Way::Tunnel)).and_then(protocol),
         forward: standing.map(|s| s.report.id),
         last_error: blamed.or(failed),
     }
@@ -103,6 +104,10 @@ fn carrier(status: &Status) -> Carrier {
         Some(Way::Tunnel) => Carrier::Tunnel,
         _ => Carrier::Direct,
     }
+}
+
+fn protocol(status: &Status) -> Option<&'static str> {
+    Some(status.report.tunnel_protocol?.name())
 }
 
 /// Whether the pod takes the port on the dialled node by itself.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{ExpectedError, forbidden, sudo_hint};
 use crate::exit::Exit;
 use crate::forward::spec::SpecError;
-use crate::model::Text;
+use crate::model::{NoTarget, Text};
 use crate::observe::{client, file, look, targets};
 use crate::statedir;
 
@@ -84,6 +84,12 @@ impl From<targets::Error> for ExpectedError {
     }
 }
 
+impl From<NoTarget> for ExpectedError {
+    fn from(error: NoTarget) -> Self {
+        targets::Error::from(error).into()
+    }
+}
+
 impl From<look::Error> for ExpectedError {
     fn from(error: look::Error) -> Self {
         match error {
@@ -137,7 +143,6 @@ impl From<SpecError> for ExpectedError {
             SpecError::Pair(value) => {
                 Self::usage(Text::new("error.port_pair").with("value", value)).hint(Text::new("error.hint.port_pairs"))
             }
-            SpecError::Target(argument) => targets::Error::Malformed { argument }.into(),
             SpecError::Address(value) => Self::usage(Text::new("error.listen_address").with("value", value)),
             SpecError::Mode(value) => Self::usage(
                 Text::new("error.usage.bad_value")

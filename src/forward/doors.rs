@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
@@ -15,6 +16,9 @@ use crate::model::Text;
 
 /// Locks over which clients are spread, so that data threads seldom meet.
 const SHARDS: usize = 16;
+/// What strangers cause is said in the log, and the next time not before so many milliseconds: they must not be able to
+/// push everything else out of it.
+const SAY_AGAIN: u64 = 1_000;
 
 /// What the order says of each connection.
 #[derive(Debug, Clone, Default)]
@@ -70,12 +74,20 @@ pub struct Doors {
     pub terms: Terms,
     open: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
     spread: RandomState,
+    /// When something of that kind may be said again, in the balancer's milliseconds.
+    say_from: AtomicU64,
 }
 
 impl Doors {
     /// With these terms.
     pub fn new(terms: Terms) -> Self {
-        Self { terms, open: Default::default(), spread: RandomState::new() }
+        Self { terms, open: Default::default(), spread: RandomState::new(), say_from: AtomicU64::new(0) }
+    }
+
+    /// Whether what a stranger causes now is said in the log.
+    pub fn is_worth_saying(&self, now: u64) -> bool {
+        let from = self.say_from.load(Relaxed);
+        from <= now && self.say_from.compare_exchange(from, now + SAY_AGAIN, Relaxed, Relaxed).is_ok()
     }
 
     /// Lets one more connection of a client in. `open` are those there in all. Who is let in has to leave.

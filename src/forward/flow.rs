@@ -38,6 +38,11 @@ pub trait Side: AsyncRead + AsyncWrite + Unpin {
     /// The TCP socket it is, where it is nothing more than that.
     fn socket(&self) -> Option<&TcpStream>;
 
+    /// Whether it still shows how its other end ended after ours did, where the two directions cannot end apart.
+    fn tells_its_end(&self) -> bool {
+        true
+    }
+
     /// All that the client wanted is said, and only the end is awaited: what carries this connection may serve others
     /// beside it.
     fn release(&mut self) {}

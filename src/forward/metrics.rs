@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::carrier::tunnel::Rung;
 use super::listener::{Error, Socket, name};
 use super::report::{Phase, Report};
 use super::run::View;
@@ -147,6 +148,12 @@ pub fn text(report: &Report) -> String {
         page.line("tunnels_total", &[("what", what)], *count);
     }
     let leased = numbers.tunnels.get("leased").copied().unwrap_or_default();
+    if let Some(rung) = report.tunnel_protocol {
+        page.family("tunnel_protocol", "gauge", "How tunnels are spoken to the API server: 1 at the one in use.");
+        for one in Rung::ALL {
+            page.line("tunnel_protocol", &[("protocol", one.name())], u64::from(one == rung));
+        }
+    }
     page.one("tunnels_leased", "gauge", "Connections in tunnels now.", leased);
     page.family("tunnels_refused_total", "counter", "Tunnels that the API server refused, by HTTP status.");
     for (status, count) in &numbers.tunnels_refused {

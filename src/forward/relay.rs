@@ -23,6 +23,8 @@ const LINGER: Duration = Duration::from_secs(60);
 /// After a client's end, and after so long a silence of the pod, the pod is told (tunnel): its end, which follows within
 /// 1 s of that, cuts off what is still to come.
 const QUIET: Duration = Duration::from_millis(200);
+/// A client that ended and waits is looked at this often: it may be gone altogether.
+const LOOK: Duration = Duration::from_secs(1);
 /// While the forward closes, a connection on which nothing followed an answer for so long is idle.
 const IDLE: Duration = Duration::from_millis(500);
 /// A connection that lives so long may outlive its pod's node, and is watched for that. Most never get there.
@@ -215,7 +217,7 @@ pub struct Bounds<'a> {
     pub closing: &'a CancellationToken,
     /// Both sides may be silent so long before the first byte. None: for ever.
     pub first_byte: Option<Duration>,
-    /// Called when both sides were told that nothing more comes from the client, and only the pod's end is awaited.
+    /// Called when nothing more comes from the client, and only the pod's end is awaited.
     pub ending: &'a (dyn Fn() + Sync),
 }
 
@@ -401,6 +403,22 @@ impl<P: Side> Relay<'_, P> {
                     return Err(self.progress.judge(error));
                 }
                 at(*since + LINGER);
+            }
+            Sending::Ended if !P::HALF_CLOSE && !self.pod.tells_its_end() && self.received.is_none() => {
+                // Ours would be the last that is heard of the pod: it waits for the pod's own.
+                if matches!(self.client.take_error(), Err(_) | Ok(Some(_))) {
+                    return Err(End::ClientLeft);
+                }
+                let (quiet, until) = (self.touched + self.progress.quiet(), self.touched + LINGER);
+                if now >= until {
+                    return Err(End::Broken("the pod's end did not come".to_owned()));
+                }
+                if now >= quiet {
+                    (self.bounds.ending)();
+                } else {
+                    at(quiet);
+                }
+                at(until.min(now + LOOK));
             }
             Sending::Ended if !P::HALF_CLOSE => {
                 // A tunnel's end ends both directions at the far side: the answer comes first.

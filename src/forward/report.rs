@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::balancer::Way;
+use super::carrier::tunnel::Rung;
 use super::front::KernelReport;
 use super::spec::{Front, Mode};
 use super::watch::Over;
@@ -102,6 +103,9 @@ pub struct Report {
     pub mode: Mode,
     /// The carrier of the newest connection; none before the first.
     pub carrier: Option<Way>,
+    /// How the newest tunnelled connection is spoken to the API server; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel_protocol: Option<Rung>,
     pub front: Front,
     /// Where its rules stand; none without rules.
     pub position: Option<Position>,

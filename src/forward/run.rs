@@ -371,6 +371,7 @@ impl View {
             listen: inside.listen.clone(),
             mode: inside.spec.mode,
             carrier: stats.last_way(),
+            tunnel_protocol: inside.tunnels.rung(),
             front: inside.spec.front,
             position,
             position_since: seen.position_since,

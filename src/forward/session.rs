@@ -54,6 +54,14 @@ const REPEATS: usize = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Connections that this process accepted so far, over all its forwards.
+static ACCEPTED: AtomicU64 = AtomicU64::new(0);
+
+/// The number by which the log knows a new connection: each line about it has the same.
+pub(super) fn number() -> u64 {
+    ACCEPTED.fetch_add(1, Relaxed) + 1
+}
+
 impl Shared {
     /// For one forward.
     pub fn new(
@@ -82,7 +90,7 @@ impl Shared {
     }
 
     /// Picks an endpoint and takes a seat there.
-    fn pick(&self, client: IpAddr, pair: usize, tried: &[Choice]) -> Option<Seat<'_>> {
+    fn pick(&self, (client, connection): (IpAddr, u64), pair: usize, tried: &[Choice]) -> Option<Seat<'_>> {
         // Weyl sequence through a finaliser (SplitMix64): spread is all that is asked of these dice.
         let mut dice = self.dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
         dice = (dice ^ (dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -96,7 +104,8 @@ impl Shared {
             None => balancer.pick(&set, &self.ways, tried, now, dice),
         }?;
         balancer.opened(choice.endpoint());
-        Some(Seat { shared: self, choice, worked: false, result: stats::Result::Aborted, began: Instant::now() })
+        let (result, began) = (stats::Result::Aborted, Instant::now());
+        Some(Seat { shared: self, choice, connection, worked: false, result, began })
     }
 
     /// Where a client belongs, if it belongs anywhere.
@@ -111,6 +120,8 @@ impl Shared {
 struct Seat<'a> {
     shared: &'a Shared,
     choice: Choice,
+    /// The client's, as the log names it.
+    connection: u64,
     worked: bool,
     result: stats::Result,
     began: Instant,
@@ -124,7 +135,8 @@ impl Seat<'_> {
 
     /// It failed, and another one is tried.
     fn give_up(mut self, event: &str, error: &str, tried: &mut Vec<Choice>) {
-        tracing::info!(event = event, pod = self.name(), way = ?self.choice.way, error = error);
+        let connection = self.connection;
+        tracing::info!(event, connection, pod = self.name(), way = ?self.choice.way, error);
         self.shared.stats.retried.fetch_add(1, Relaxed);
         self.result = stats::Result::Retried;
         tried.push(self.choice.clone());
@@ -147,6 +159,7 @@ impl Drop for Seat<'_> {
 pub struct Client {
     stream: TcpStream,
     peer: IpAddr,
+    number: u64,
     worker: Arc<Worker>,
     /// None: not over yet.
     ended: Option<Result<(), String>>,
@@ -156,8 +169,8 @@ pub struct Client {
 
 impl Client {
     /// Of a connection that its door let in.
-    pub fn new(stream: TcpStream, peer: IpAddr, worker: Arc<Worker>) -> Self {
-        Self { stream, peer, worker, ended: None, left: AtomicBool::new(false) }
+    pub fn new(stream: TcpStream, peer: IpAddr, number: u64, worker: Arc<Worker>) -> Self {
+        Self { stream, peer, number, worker, ended: None, left: AtomicBool::new(false) }
     }
 }
 
@@ -166,7 +179,7 @@ impl Drop for Client {
         let shared = &self.worker.shared;
         if let Err(why) = self.ended.take().unwrap_or_else(|| Err(shared.stats.abort(Abort::Ended, "the forward ends")))
         {
-            tracing::warn!(event = "aborted", reason = %why);
+            tracing::warn!(event = "aborted", connection = self.number, reason = %why);
             shared.stats.failed.fetch_add(1, Relaxed);
             shared.stats.failure(why);
             drop(self.stream.set_zero_linger());
@@ -181,7 +194,7 @@ impl Drop for Client {
 /// Serves one connection to the end. `replay` is what the client sent before it was accepted.
 pub async fn serve(mut client: Client, pair: usize, mut replay: Replay) {
     let worker = client.worker.clone();
-    let peer = client.peer;
+    let (peer, number) = (client.peer, client.number);
     // A client that comes and goes leaves many behind that wait for their pods' ends, for a second or so each.
     let (left, doors) = (&client.left, &worker.shared.doors);
     let ending = || {
@@ -189,13 +202,13 @@ pub async fn serve(mut client: Client, pair: usize, mut replay: Replay) {
             doors.leave(peer);
         }
     };
-    let over = attempts(&mut client.stream, peer, pair, &mut replay, &worker, &ending).await;
+    let over = attempts(&mut client.stream, (peer, number), pair, &mut replay, &worker, &ending).await;
     client.ended = Some(over);
 }
 
 async fn attempts(
     client: &mut TcpStream,
-    peer: IpAddr,
+    (peer, number): (IpAddr, u64),
     pair: usize,
     replay: &mut Replay,
     worker: &Worker,
@@ -220,7 +233,7 @@ async fn attempts(
         if let Some(endpoints) = &mut endpoints {
             watch::Receiver::borrow_and_update(endpoints);
         }
-        let Some(mut seat) = shared.pick(peer, pair, &tried) else {
+        let Some(mut seat) = shared.pick((peer, number), pair, &tried) else {
             let Some(endpoints) = &mut endpoints else {
                 endpoints = Some(shared.endpoints.clone());
                 continue;

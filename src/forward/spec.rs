@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::i18n::Locale;
+pub use crate::model::Kind;
 use crate::model::{ObjectRef, PortRef};
 use crate::observe::client::Connection;
 
@@ -131,35 +132,6 @@ pub enum Front {
     Always,
 }
 
-/// What is forwarded to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    Service,
-    Deployment,
-    Pod,
-}
-
-impl Kind {
-    /// As the API spells it.
-    pub fn api_name(self) -> &'static str {
-        match self {
-            Self::Service => "Service",
-            Self::Deployment => "Deployment",
-            Self::Pod => "Pod",
-        }
-    }
-
-    /// As it is typed before a slash.
-    fn parse(word: &str) -> Option<Self> {
-        match word.to_ascii_lowercase().as_str() {
-            "svc" | "service" | "services" => Some(Self::Service),
-            "deploy" | "deployment" | "deployments" | "deployments.apps" | "deployment.apps" => Some(Self::Deployment),
-            "po" | "pod" | "pods" => Some(Self::Pod),
-            _ => None,
-        }
-    }
-}
-
 /// One listening port and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -202,37 +174,6 @@ fn is_port_name(text: &str) -> bool {
         && text.len() <= 63
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && text.bytes().any(|b| b.is_ascii_lowercase())
-}
-
-/// TARGET, understood as far as words go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetWord {
-    pub kind: Kind,
-    pub namespace: Option<String>,
-    pub name: String,
-}
-
-impl std::str::FromStr for TargetWord {
-    type Err = SpecError;
-
-    /// `svc/NAME`, `deploy/NAME`, `pod/NAME`, `NAME`, `NS/NAME`, `NS/svc/NAME`.
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        let bad = || SpecError::Target(text.to_owned());
-        let words: Vec<&str> = text.split('/').collect();
-        if words.iter().any(|w| w.is_empty()) {
-            return Err(bad());
-        }
-        let (kind, namespace, name) = match words[..] {
-            [name] => (Kind::Service, None, name),
-            [first, name] => match Kind::parse(first) {
-                Some(kind) => (kind, None, name),
-                None => (Kind::Service, Some(first), name),
-            },
-            [namespace, kind, name] => (Kind::parse(kind).ok_or_else(bad)?, Some(namespace), name),
-            _ => return Err(bad()),
-        };
-        Ok(Self { kind, namespace: namespace.map(str::to_owned), name: name.to_owned() })
-    }
 }
 
 /// The addresses that `--address` means; `localhost` is 127.0.0.1 and ::1 as in kubectl.
@@ -399,8 +340,6 @@ impl Spec {
 pub enum SpecError {
     #[error("{0:?} is no port pair; write LISTEN:PORT, :PORT or PORT")]
     Pair(String),
-    #[error("{0:?} is no target; write NAME, NS/NAME, svc/NAME, deploy/NAME or pod/NAME")]
-    Target(String),
     #[error("{0:?} is no IP address and not localhost")]
     Address(String),
     #[error("{0:?} is no mode; there are auto, kernel, direct and tunnel")]
@@ -426,20 +365,6 @@ mod tests {
         assert_eq!(pair("0:9080"), number(0, 9080));
         for bad in ["", ":", "a:", "30080:0", "99999", "1:2:3", "30080:-1", "x:http", "70000:80", "30080:HTTP"] {
             assert_eq!(pair(bad), Err(SpecError::Pair(bad.to_owned())), "{bad}");
-        }
-    }
-
-    #[test]
-    fn targets_are_read_in_every_spelling() {
-        let read = |text: &str| text.parse::<TargetWord>().map(|t| (t.kind, t.namespace, t.name));
-        let ok = |kind, namespace: Option<&str>, name: &str| Ok((kind, namespace.map(str::to_owned), name.to_owned()));
-        assert_eq!(read("productpage"), ok(Kind::Service, None, "productpage"));
-        assert_eq!(read("svc/productpage"), ok(Kind::Service, None, "productpage"));
-        assert_eq!(read("bookinfo/productpage"), ok(Kind::Service, Some("bookinfo"), "productpage"));
-        assert_eq!(read("deploy/x"), ok(Kind::Deployment, None, "x"));
-        assert_eq!(read("ns/pod/x"), ok(Kind::Pod, Some("ns"), "x"));
-        for bad in ["", "/", "svc/", "a/b/c", "a/b/c/d"] {
-            assert!(read(bad).is_err(), "{bad}");
         }
     }
 

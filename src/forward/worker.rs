@@ -20,12 +20,16 @@ use super::carrier::Carriers;
 use super::doors::Refusal;
 use super::listener::{Listeners, Socket};
 use super::relay::Replay;
-use super::session::{Client, Shared, serve};
+use super::session::{Client, Shared, number, serve};
 
 /// More threads than this gain nothing: the kernel's own work is the larger part.
 pub const MOST: usize = 8;
 /// After an accept failed for want of descriptors or memory; the connection waits in the kernel's queue meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Descriptors that no new client takes: who was let in still has to be led to a pod, and status, log and the watches
+/// must go on. A process that has few gives up a quarter of them.
+#[cfg(unix)]
+const SPARE: u64 = 64;
 
 /// How many data threads this machine gets.
 pub fn width() -> usize {
@@ -39,6 +43,7 @@ pub struct Worker {
     /// This thread's part of [`Shared::closing`].
     pub closing: CancellationToken,
     sessions: TaskTracker,
+    descriptors: Descriptors,
 }
 
 /// All data threads of a forward.
@@ -67,7 +72,7 @@ impl Workers {
     /// # Errors
     /// Where the system gives no thread or no descriptors for it.
     pub fn start(shared: &Arc<Shared>, carriers: Vec<Carriers>, listeners: Listeners) -> std::io::Result<Self> {
-        raise_descriptor_limit();
+        let descriptors = Descriptors::raised();
         let (go, leave, abort) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let mut shares: Vec<Vec<Socket>> = listeners.share_out(carriers.len());
         let mut threads = Vec::new();
@@ -79,6 +84,7 @@ impl Workers {
                 carriers,
                 closing: shared.closing.child_token(),
                 sessions: TaskTracker::new(),
+                descriptors,
             });
             let sockets = shares.pop().unwrap_or_default();
             let (end, ended) = oneshot::channel();
@@ -134,16 +140,49 @@ impl Workers {
     }
 }
 
-/// Each connection takes two descriptors, and the usual soft limit of 1,024 is there for programs that use select(2).
-/// Best effort: where it stays low, connections wait in the kernel's queue.
-fn raise_descriptor_limit() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let limit = getrlimit(Resource::Nofile);
-        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-            tracing::info!(event = "descriptor-limit", error = %error);
+/// How many descriptors this process may have.
+#[derive(Debug, Clone, Copy)]
+struct Descriptors {
+    /// None: without end, or unknown.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "counted nowhere else"))]
+    limit: Option<u64>,
+}
+
+impl Descriptors {
+    /// After as many were allowed as may be: each connection takes two, and the usual soft limit of 1,024 is there for
+    /// programs that use select(2). Best effort: where it stays low, connections wait in the kernel's queue.
+    fn raised() -> Self {
+        #[cfg(unix)]
+        {
+            use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+            let limit = getrlimit(Resource::Nofile);
+            if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+                tracing::info!(event = "descriptor-limit", error = %error);
+            }
+            Self { limit: getrlimit(Resource::Nofile).current }
         }
+        #[cfg(not(unix))]
+        Self { limit: None }
+    }
+
+    /// Whether this one is among those that are kept for other things, or may be when each of `open` connections has
+    /// dialled its pod. The system gives the lowest number that is free.
+    #[cfg(unix)]
+    fn are_near_their_end(self, one: &impl std::os::fd::AsRawFd, open: u64) -> bool {
+        let edge = self.limit.map(|limit| limit - SPARE.min(limit / 4));
+        edge.is_some_and(|edge| u64::try_from(one.as_raw_fd()).is_ok_and(|number| number + open >= edge))
+    }
+
+    /// Whether the next one would be, or there is none.
+    #[cfg(unix)]
+    fn are_short(self, listener: &TcpListener, open: u64) -> bool {
+        rustix::io::fcntl_dupfd_cloexec(listener, 0).map_or(true, |next| self.are_near_their_end(&next, open))
+    }
+
+    #[cfg(unix)]
+    fn why(self) -> String {
+        let limit = self.limit.map_or_else(|| "the system's".to_owned(), |limit| limit.to_string());
+        format!("new connections wait: too many files are open (limit: {limit})")
     }
 }
 
@@ -209,17 +248,40 @@ impl Worker {
                         drop(client.set_nodelay(true));
                         super::carrier::direct::keep_alive(&client);
                     }
+                    #[cfg(unix)]
+                    let is_last = self.descriptors.are_near_their_end(&client, self.shared.stats.live.load(Relaxed));
                     let replay = Replay::new(brought(&mut client));
                     self.admit(client, peer.ip(), pair, replay);
+                    #[cfg(unix)]
+                    if is_last {
+                        self.wait_for_descriptors(&listener).await;
+                    }
                 }
                 // The client left before it was accepted.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                // For want of memory, or of descriptors, of this process or of all together.
                 Err(error) => {
-                    tracing::warn!(event = "accept-failed", error = %error);
+                    if self.shared.doors.is_worth_saying(self.shared.now()) {
+                        tracing::warn!(event = "accept-failed", error = %error);
+                    }
                     self.shared.stats.failure(format!("accepting fails: {error}"));
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Leaves new connections in the kernel's queue until there is room for one.
+    #[cfg(unix)]
+    async fn wait_for_descriptors(&self, listener: &TcpListener) {
+        let why = self.descriptors.why();
+        let mut is_said = false;
+        while self.descriptors.are_short(listener, self.shared.stats.live.load(Relaxed)) {
+            if !std::mem::replace(&mut is_said, true) && self.shared.doors.is_worth_saying(self.shared.now()) {
+                tracing::warn!(event = "accept-waits", limit = self.descriptors.limit);
+            }
+            self.shared.stats.failure(why.clone());
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 
@@ -232,20 +294,24 @@ impl Worker {
         }
         let stats = &self.shared.stats;
         stats.total.fetch_add(1, Relaxed);
-        let peer = peer.to_canonical();
+        let (peer, number) = (peer.to_canonical(), number());
         let open = stats.live.fetch_add(1, Relaxed);
         if let Err(refusal) = self.shared.doors.enter(peer, open) {
             stats.live.fetch_sub(1, Relaxed);
             stats.refused.fetch_add(1, Relaxed);
-            stats.failure(match refusal {
-                Refusal::NotAllowed => format!("{peer} turned away: its address is not allowed"),
-                Refusal::Full => format!("{peer} turned away: the limit of connections is reached"),
-                Refusal::TooMany => format!("{peer} turned away: its limit of connections is reached"),
-            });
+            let why = match refusal {
+                Refusal::NotAllowed => "its address is not allowed",
+                Refusal::Full => "the limit of connections is reached",
+                Refusal::TooMany => "its limit of connections is reached",
+            };
+            if self.shared.doors.is_worth_saying(self.shared.now()) {
+                tracing::info!(event = "refused", connection = number, client = %peer, reason = why);
+            }
+            stats.failure(format!("{peer} turned away: {why}"));
             drop(client.set_zero_linger());
             return;
         }
-        let client = Client::new(client, peer, self.clone());
+        let client = Client::new(client, peer, number, self.clone());
         self.sessions.spawn(serve(client, pair, replay));
     }
 }

@@ -11,6 +11,7 @@ pub mod port;
 pub mod probe;
 pub mod snapshot;
 pub mod target;
+pub mod target_word;
 pub mod text;
 
 pub use address::{Address, AddressSource};
@@ -24,4 +25,5 @@ pub use port::PortRef;
 pub use probe::{Outcome, Probe, Vantage};
 pub use snapshot::{Objects, Snapshot};
 pub use target::Target;
+pub use target_word::{Kind, NoTarget, TargetWord};
 pub use text::Text;

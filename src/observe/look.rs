@@ -7,10 +7,10 @@ use kube::{Api, ResourceExt};
 
 use super::addresses::{Wanted, candidates};
 use super::client::Cluster;
-use super::targets::{self, Argument, Kind, Seen};
+use super::targets::{self, Seen};
 use super::{node, objects, probes};
 use crate::model::snapshot::SNAPSHOT_VERSION;
-use crate::model::{Gap, GapReason, Objects, Snapshot, Target};
+use crate::model::{Gap, GapReason, Kind, Objects, Snapshot, Target, TargetWord};
 
 /// Which targets the command line means.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +40,8 @@ pub enum Error {
 /// # Errors
 /// Where an argument names none, several, or Services may not be read.
 pub async fn choose(cluster: &Cluster, scope: &Scope) -> Result<Vec<Target>, Error> {
-    let arguments: Vec<Argument> = scope.arguments.iter().map(|a| targets::parse(a)).collect::<Result<_, _>>()?;
+    let word = |typed: &String| typed.parse::<TargetWord>().map_err(targets::Error::from);
+    let arguments = scope.arguments.iter().map(word).collect::<Result<Vec<_>, _>>()?;
     let mut gaps = Vec::new();
     let mut homes: Vec<String> = arguments.iter().filter_map(|a| a.namespace.clone()).collect();
     homes.push(cluster.namespace.clone());
@@ -69,7 +70,7 @@ pub async fn choose(cluster: &Cluster, scope: &Scope) -> Result<Vec<Target>, Err
     }
     let seen = Seen { services: &services, namespaces: &namespaces, deployments: &deployments, pods: &pods };
     let mut chosen = if !arguments.is_empty() {
-        let one = |a: &Argument| targets::choose(a, &cluster.namespace, cluster.namespace_named, &seen);
+        let one = |a: &TargetWord| targets::choose(a, &cluster.namespace, cluster.namespace_named, &seen);
         arguments.iter().map(one).collect::<Result<Vec<_>, _>>()?
     } else if scope.all {
         targets::all(&seen)

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use crate::facts::nearest::distance;
-use crate::model::Target;
+use crate::model::{Kind, NoTarget, Target, TargetWord};
 
 /// The page of Bookinfo.
 pub const PRODUCTPAGE: &str = "productpage";
@@ -43,46 +43,10 @@ pub enum Error {
     NoDefault,
 }
 
-/// What an argument says, before the cluster is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Argument {
-    pub kind: Kind,
-    pub namespace: Option<String>,
-    pub name: String,
-}
-
-/// The kinds of object a target may be named by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Service,
-    Deployment,
-    Pod,
-}
-
-/// Parses `svc/NAME`, `NAME`, `NS/NAME`, `deploy/NAME`, `pod/NAME` in kubectl's spellings.
-///
-/// # Errors
-/// [`Error::Malformed`].
-pub fn parse(argument: &str) -> Result<Argument, Error> {
-    let malformed = || Error::Malformed { argument: argument.to_owned() };
-    let name_ok =
-        |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c));
-    let (kind, namespace, name) = match argument.split_once('/') {
-        None => (Kind::Service, None, argument),
-        Some((prefix, name)) => match prefix {
-            "svc" | "service" | "services" => (Kind::Service, None, name),
-            "deploy" | "deployment" | "deployments" | "deployment.apps" | "deployments.apps" => {
-                (Kind::Deployment, None, name)
-            }
-            "po" | "pod" | "pods" => (Kind::Pod, None, name),
-            namespace if name_ok(namespace) => (Kind::Service, Some(namespace.to_owned()), name),
-            _ => return Err(malformed()),
-        },
-    };
-    if !name_ok(name) {
-        return Err(malformed());
+impl From<NoTarget> for Error {
+    fn from(NoTarget(argument): NoTarget) -> Self {
+        Error::Malformed { argument }
     }
-    Ok(Argument { kind, namespace, name: name.to_owned() })
 }
 
 /// Chooses the Target that an argument means. `namespace` is that of `-n` or the context; without `-n` a name that
@@ -90,7 +54,7 @@ pub fn parse(argument: &str) -> Result<Argument, Error> {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn choose(argument: &Argument, namespace: &str, namespace_named: bool, seen: &Seen<'_>) -> Result<Target, Error> {
+pub fn choose(argument: &TargetWord, namespace: &str, namespace_named: bool, seen: &Seen<'_>) -> Result<Target, Error> {
     let fixed = argument.namespace.clone().or_else(|| namespace_named.then(|| namespace.to_owned()));
     if let Some(name) = &fixed
         && !seen.namespaces.is_empty()
@@ -298,28 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn arguments_in_kubectls_spellings() {
-        for (typed, kind, namespace, name) in [
-            ("productpage", Kind::Service, None, "productpage"),
-            ("svc/productpage", Kind::Service, None, "productpage"),
-            ("bookinfo/productpage", Kind::Service, Some("bookinfo"), "productpage"),
-            ("deploy/productpage-v1", Kind::Deployment, None, "productpage-v1"),
-            ("pod/x", Kind::Pod, None, "x"),
-        ] {
-            let expected = Argument { kind, namespace: namespace.map(str::to_owned), name: name.to_owned() };
-            assert_eq!(parse(typed), Ok(expected), "{typed}");
-        }
-        for typed in ["", "a/", "/b", "a/b/c", "Svc!", "-n x"] {
-            assert!(matches!(parse(typed), Err(Error::Malformed { .. })), "{typed:?}");
-        }
-    }
-
-    #[test]
     fn a_name_is_found_in_the_only_namespace_that_has_it() {
         let services = [svc("bookinfo", "productpage", Some(30080)), svc("a", "web", None), svc("b", "web", None)];
         let namespaces = ["default", "bookinfo", "a", "b"].map(str::to_owned);
         let seen = Seen { services: &services, namespaces: &namespaces, deployments: &[], pods: &[] };
-        let pick = |typed: &str, named| choose(&parse(typed).unwrap(), "default", named, &seen).map(|t| t.to_string());
+        let pick = |typed: &str, named| choose(&typed.parse().unwrap(), "default", named, &seen).map(|t| t.to_string());
         assert_eq!(pick("productpage", false), Ok("bookinfo/productpage".to_owned()));
         assert!(matches!(pick("web", false), Err(Error::Ambiguous { fits, .. }) if fits.len() == 2));
         assert!(matches!(pick("productpage", true), Err(Error::NoService { .. })));

@@ -16,6 +16,15 @@ pub enum Level {
     Error,
 }
 
+/// What a reboot means to a forward that is left running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reboot {
+    /// systemd starts it again.
+    Outlived,
+    /// It ends there. `keep` is the command that makes it stay, where that can be had on this machine.
+    Ends { keep: Option<String> },
+}
+
 /// Something happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -93,10 +102,12 @@ pub enum Event {
     /// A forward stays behind, to take over when the NodePort fails again.
     Standby {
         id: String,
+        reboot: Reboot,
     },
     /// A forward of ours carries the page now.
     Carrying {
         id: String,
+        reboot: Reboot,
     },
     /// The page answers on this node; whether it does from outside, only the cloud's firewall knows.
     AnswersHere {
@@ -168,6 +179,15 @@ impl Event {
         }
         // A command stands on a line of its own and is never broken: it is copied.
         lines.extend(self.command().map(|command| format!("{indent}{command}")));
+        if let Event::Standby { reboot, .. } | Event::Carrying { reboot, .. } = self {
+            let (text, command) = match reboot {
+                Reboot::Outlived => return lines,
+                Reboot::Ends { keep: None } => (Text::new("event.ends_with_reboot"), None),
+                Reboot::Ends { keep } => (Text::new("event.keep_over_reboot"), keep.as_ref()),
+            };
+            lines.extend(wrap(&indent, &style.say(&text), WIDTH));
+            lines.extend(command.map(|command| format!("{indent}{command}")));
+        }
         lines
     }
 
@@ -175,7 +195,9 @@ impl Event {
     fn command(&self) -> Option<String> {
         match self {
             Event::RevertFailed { step, .. } | Event::UndoRefused { step, .. } => Some(step.undo.clone()),
-            Event::Standby { id } | Event::Carrying { id } => Some(format!("kubectl bookaccess forward stop {id}")),
+            Event::Standby { id, .. } | Event::Carrying { id, .. } => {
+                Some(format!("kubectl bookaccess forward stop {id}"))
+            }
             Event::UndoWith { id } => Some(format!("kubectl bookaccess fix --undo {id}")),
             _ => None,
         }

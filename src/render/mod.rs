@@ -16,6 +16,6 @@ pub mod width;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, Level};
+pub use event::{Event, Level, Reboot};
 pub use style::Style;
 pub use view::Diagnosis;

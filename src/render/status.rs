@@ -60,6 +60,9 @@ pub struct Row {
     /// Id of the forward that stands by or carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forward: Option<String>,
+    /// How that forward's tunnel is spoken to the API server, while it is what carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel_protocol: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
@@ -71,7 +74,7 @@ pub struct Row {
 pub fn write(style: &Style, rows: &[Row], now: Timestamp, out: &mut impl Write) -> io::Result<()> {
     let mut head: Vec<String> = ["TARGET", "URL", "PATH", "HEALTHY-SINCE", "CONNECTIONS"].map(str::to_owned).to_vec();
     if style.wide {
-        head.push("FORWARD".to_owned());
+        head.extend(["FORWARD", "TUNNEL"].map(str::to_owned));
     }
     head.push("LAST-ERROR".to_owned());
     let mut lines = vec![head];
@@ -84,7 +87,7 @@ pub fn write(style: &Style, rows: &[Row], now: Timestamp, out: &mut impl Write) 
             dash(row.connections.map(|n| n.to_string())),
         ];
         if style.wide {
-            line.push(dash(row.forward.clone()));
+            line.extend([dash(row.forward.clone()), dash(row.tunnel_protocol.map(str::to_owned))]);
         }
         line.push(dash(row.last_error.as_ref().map(|e| e.lines().next().unwrap_or_default().to_owned())));
         lines.push(line);

@@ -21,6 +21,9 @@ use crate::model::{
 };
 
 const TARGET: &str = "bookinfo/productpage";
+const FORWARD: &str = "bookinfo-productpage-30080-3f9c";
+const KEEP: &str =
+    "kubectl bookaccess forward start svc/productpage 30080:http -n bookinfo --address 192.168.0.10 --systemd";
 const URL: &str = "http://203.0.113.10:30080/productpage";
 
 fn service() -> ObjectRef {
@@ -275,7 +278,18 @@ fn rows() -> Vec<Row> {
             healthy_since: Some("2026-11-23T08:57:48Z".parse().unwrap()),
             connections: Some(12),
             forward: Some("bookinfo-productpage-30080-3f9c".into()),
+            tunnel_protocol: None,
             last_error: Some("10.244.1.7:9080: 연결 거부".into()),
+        },
+        Row {
+            target: "bookinfo/reviews".into(),
+            url: None,
+            path: Carried::Forward(Carrier::Tunnel),
+            healthy_since: None,
+            connections: Some(3),
+            forward: Some("bookinfo-reviews-30090-3f9c".into()),
+            tunnel_protocol: Some("spdy-in-websocket"),
+            last_error: None,
         },
         Row {
             target: "monitoring/grafana".into(),
@@ -284,6 +298,7 @@ fn rows() -> Vec<Row> {
             healthy_since: None,
             connections: None,
             forward: None,
+            tunnel_protocol: None,
             last_error: None,
         },
     ]
@@ -339,8 +354,10 @@ fn events() -> Vec<Event> {
         Event::ReachableByForward { target: s(TARGET), url: s(URL) },
         Event::ReachableHereOnly { target: s(TARGET), url: s("http://localhost:30080/productpage") },
         Event::Unreachable { target: s(TARGET) },
-        Event::Standby { id: s("bookinfo-productpage-30080-3f9c") },
-        Event::Carrying { id: s("bookinfo-productpage-30080-3f9c") },
+        Event::Standby { id: s(FORWARD), reboot: Reboot::Ends { keep: Some(s(KEEP)) } },
+        Event::Standby { id: s(FORWARD), reboot: Reboot::Outlived },
+        Event::Carrying { id: s(FORWARD), reboot: Reboot::Ends { keep: Some(s(KEEP)) } },
+        Event::Carrying { id: s(FORWARD), reboot: Reboot::Ends { keep: None } },
         Event::AnswersHere { port: 30080 },
         Event::UndoWith { id: s("20261123-053000-a1") },
         Event::Undoing { id: s("20261123-053000-a1"), steps: 2 },

@@ -39,6 +39,8 @@ pub struct Started {
     pub pid: u32,
     /// It ran already, and nothing was started.
     pub already: bool,
+    /// The service as which it runs; systemd started it.
+    pub unit: Option<String>,
 }
 
 /// The status of every forward: as its living process tells it now, else as it last wrote it.

@@ -159,6 +159,7 @@ mod tests {
                 urls: vec![],
                 listen: vec![],
                 mode: Mode::Auto,
+                tunnel_protocol: None,
                 carrier: None,
                 front: Front::Never,
                 position: None,

@@ -70,8 +70,11 @@ pub async fn restart(id: &str, token: Option<String>) -> Result<Started, Error> 
     let files = Files::own(id)?;
     let record = files.read_record()?;
     if let Some(unit) = &record.unit {
+        // A successor of ours could be made the service's main process (MAINPID=), but it would stand outside of its
+        // control group, limits and sandbox. systemd starts it, and keeps the sockets meanwhile.
         unit::restart(unit).await?;
-        return running(&files).ok_or_else(|| registry::Error::NoSuch { id: id.to_owned() }.into());
+        let started = running(&files).ok_or_else(|| registry::Error::NoSuch { id: id.to_owned() })?;
+        return Ok(Started { already: false, ..started });
     }
     if record.token && token.is_none() {
         return Err(Error::TokenNeeded { id: id.to_owned() });
@@ -90,7 +93,7 @@ pub(crate) fn running(files: &Files) -> Option<Started> {
     let pid = files.holder().ok()??.pid?;
     let status = files.read_status()?;
     let pid = u32::try_from(pid.as_raw_nonzero().get()).ok()?;
-    Some(Started { id: files.id().to_owned(), urls: status.report.urls, pid, already: true })
+    Some(Started { id: files.id().to_owned(), urls: status.report.urls, pid, already: true, unit: files.unit() })
 }
 
 async fn spawn(files: &Files, record: &Record, token: Option<String>) -> Result<Started, Error> {
@@ -120,7 +123,7 @@ async fn spawn(files: &Files, record: &Record, token: Option<String>) -> Result<
     let pid = child.id().unwrap_or_default();
     match (read, word) {
         (Ok(Ok(_)), Ok(FirstWord::Ready { urls })) => {
-            Ok(Started { id: files.id().to_owned(), urls, pid, already: false })
+            Ok(Started { id: files.id().to_owned(), urls, pid, already: false, unit: None })
         }
         (Ok(Ok(_)), Ok(FirstWord::Failed { exit, text, hints })) => {
             let _ = child.wait().await;

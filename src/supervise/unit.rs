@@ -176,6 +176,25 @@ fn connect(connection: &Connection, mut flag: impl FnMut(&str, String)) {
     }
 }
 
+/// What a person types to have the service of an order that runs without one: the service takes over its sockets.
+pub fn install_command(spec: &Spec, connection: &Connection) -> String {
+    let mut words: Vec<String> = ["kubectl", "bookaccess", "forward", "start"].map(str::to_owned).to_vec();
+    words.push(format!("svc/{}", spec.name));
+    words.extend(spec.pairs.iter().map(|pair| format!("{}:{}", pair.listen, pair.port)));
+    let addresses: Vec<String> = spec.addresses.iter().map(ToString::to_string).collect();
+    words.extend(["-n".to_owned(), spec.namespace.clone(), "--address".to_owned(), addresses.join(",")]);
+    connect(connection, |name, value| words.push(format!("--{name}={value}")));
+    if connection.insecure_skip_tls_verify {
+        words.push("--insecure-skip-tls-verify".to_owned());
+    }
+    words.push("--systemd".to_owned());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    let shell = |word: String| {
+        if word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    words.into_iter().map(shell).collect::<Vec<_>>().join(" ")
+}
+
 /// What a unit says of its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Around {
@@ -430,6 +449,29 @@ mod tests {
             (read.addresses, read.allow) = (args.addresses.clone(), args.allow.clone());
             assert_eq!(read, args, "{again}");
         }
+    }
+
+    #[test]
+    fn the_words_that_install_a_running_order_mean_that_order() {
+        let spec = Spec {
+            pairs: vec!["30080:http".parse().unwrap()],
+            addresses: vec!["10.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
+            ..Spec::new(Kind::Service, "bookinfo", "productpage")
+        };
+        let typed = Connection { context: Some("a b's".to_owned()), ..Connection::default() };
+        assert_eq!(
+            install_command(&spec, &typed),
+            "kubectl bookaccess forward start svc/productpage 30080:http -n bookinfo --address 10.0.0.1,::1 \
+             '--context=a b'\\''s' --systemd"
+        );
+        let line = install_command(&spec, &Connection::default());
+        let (args, _) = order(&line.replacen("kubectl bookaccess", "kubectl-bookaccess", 1));
+        assert!(args.systemd && args.verb == crate::forward::ForwardVerb::Start);
+        assert_eq!((args.target.as_deref(), args.namespace.as_deref()), (Some("svc/productpage"), Some("bookinfo")));
+        assert_eq!(
+            (args.pairs, args.addresses),
+            (vec!["30080:http".to_owned()], vec!["10.0.0.1".to_owned(), "::1".to_owned()])
+        );
     }
 
     #[test]

@@ -185,8 +185,11 @@ impl Client {
 
 /// One exchange with an echo over a connection of its own or one that is kept.
 pub fn echoes(stream: &mut TcpStream) -> bool {
+    stream.write_all(apps::GREETING).is_ok() && hears(stream)
+}
+
+/// Whether what it sent to an echo comes back.
+pub fn hears(stream: &TcpStream) -> bool {
     let mut bytes = Vec::new();
-    stream.write_all(apps::GREETING).is_ok()
-        && read(stream, &mut bytes, apps::GREETING.len()).is_none()
-        && bytes == apps::GREETING
+    read(stream, &mut bytes, apps::GREETING.len()).is_none() && bytes == apps::GREETING
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 #![allow(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
+mod channels;
 mod clients;
+mod descriptors;
 mod exactness;
 #[cfg(target_os = "linux")]
 mod front;
@@ -13,10 +15,13 @@ mod handover;
 mod kernel;
 #[cfg(target_os = "linux")]
 mod leak;
+mod logs;
 #[cfg(target_os = "linux")]
 mod net;
 mod pathologies;
 mod refused;
+#[cfg(target_os = "linux")]
+mod rungs;
 mod ways;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -66,6 +66,11 @@ const ALL: &[Way] = &[Way::Direct, Way::Spdy, Way::Tunnelled, Way::Channel];
 const TUNNELS: &[Way] = &[Way::Spdy, Way::Tunnelled, Way::Channel];
 const SPDY: &[Way] = &[Way::Spdy, Way::Tunnelled];
 const DIRECT: &[Way] = &[Way::Direct];
+/// Those by which a client's end gets to the application while its answer still comes. v4 channels close both directions
+/// at once: an application that ends only after its client does not end there.
+const ENDING: &[Way] = &[Way::Direct, Way::Spdy, Way::Tunnelled];
+/// Those by which it shows how the application ended after its client.
+const TRUE: &[Way] = &[Way::Direct, Way::Channel];
 
 fn row(name: &'static str, client: Client, app: App, expect: Expect, ways: &'static [Way]) -> Row {
     Row { name, client, app, fault: Fault::None, first: expect.clone(), second: expect, ways }
@@ -87,18 +92,33 @@ fn rows() -> Vec<Row> {
     let long = || pattern(0, 8 * MIB);
     let download = |name, client, ways| row(name, client, App::Download(8 * MIB), fin(long()), ways);
     vec![
-        row("echo 1 MiB, client ends first", Client::Exchange(MIB), App::Echo, fin(pattern(0, MIB)), ALL),
-        row("echo byte by byte", Client::Trickle(300), App::Echo, fin(pattern(0, 300)), ALL),
+        row("echo 1 MiB, client ends first", Client::Exchange(MIB), App::Echo, fin(pattern(0, MIB)), ENDING),
+        row("echo byte by byte", Client::Trickle(300), App::Echo, fin(pattern(0, 300)), ENDING),
         download("download 8 MiB", Client::Ask, ALL),
         download("download after half-close", Client::AskAndEnd, ALL),
         row("upload 4 MiB", Client::Exchange(4 * MIB), App::Upload(4 * MIB), fin(b"ok".to_vec()), ALL),
         row("slow application", Client::Ask, App::Slow(3 * KIB), fin(pattern(0, 60 * KIB)), ALL),
         row("50 pages, kept alive", Client::Pages(50), App::Http, Whole(page().repeat(50), End::Own), ALL),
         row("application ends first", Client::Listen, App::EofFirst, fin(vec![]), ALL),
-        row("server speaks first", Client::ListenAndEnd(GREETING.len()), App::SpeaksFirst, fin(GREETING.to_vec()), ALL),
+        row(
+            "server speaks first",
+            Client::ListenAndEnd(GREETING.len()),
+            App::SpeaksFirst,
+            fin(GREETING.to_vec()),
+            ENDING,
+        ),
         row("half-close, answer at once", Client::AskAndEnd, after(0), answer(), ALL),
         row("half-close, answer after 0.3 s", Client::AskAndEnd, after(300), answer(), ALL),
         row("half-close, answer after 1.5 s", Client::AskAndEnd, after(1500), answer(), ALL),
+        row(
+            "half-close, truncated answer",
+            Client::AskAndEnd,
+            App::StopsShort(100_000, Duration::from_millis(600)),
+            Broken(pattern(0, 100_000)),
+            TRUE,
+        ),
+        row("half-close, cut off", Client::AskAndEnd, App::Slow(3 * KIB), fin(pattern(0, 60 * KIB)), TUNNELS)
+            .with(Fault::Cut(20 * KIB, Break::Fin), Broken(pattern(0, 60 * KIB))),
         // No way through the API server: containerd does not half-close (forwarders.md §0).
         row("answer only after the end", Client::AskAndEnd, App::AnswersOnEof, answer(), DIRECT),
         row("refused", Client::Ask, App::Refused, Broken(vec![]), ALL),

@@ -226,6 +226,57 @@ fn a_service_outlives_its_own_death_with_its_sockets() {
     assert_eq!(TcpStream::connect(("127.0.0.1", port)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
+/// `systemctl` as far as a restart goes: tells the test the words it was called with, and waits until that has obeyed.
+const SYSTEMCTL: &str =
+    "#!/bin/sh\necho \"$@\" > \"$HOME/.asked\"\nmv \"$HOME/.asked\" \"$HOME/asked\"\nread done < \"$HOME/obeyed\"\n";
+
+#[test]
+fn a_restart_of_a_service_is_systemds_and_is_said() {
+    let place = Place::new();
+    let home = place.home.path();
+    let mut systemd = Systemd::new(&home.join("notify"));
+    let port = free_port();
+    let line = format!("forward service svc/productpage {port}:http --mode=direct --address=127.0.0.1");
+    let mut first = place.start(&line, &[]);
+    systemd.until("READY=1");
+    let bin = home.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::fs::write(bin.join("systemctl"), SYSTEMCTL).unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(bin.join("systemctl")).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(home.join("obeyed")).status().unwrap().success());
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-bookaccess"));
+    place.surround(command.args(["forward", "restart"]));
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", bin.display())).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let restart = command.spawn().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    let asked = loop {
+        if let Ok(asked) = std::fs::read_to_string(home.join("asked")) {
+            break asked;
+        }
+        assert!(Instant::now() < deadline, "systemctl is not asked");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(asked.trim(), format!("restart kubectl-bookaccess-bookinfo-productpage-{port}.service"));
+    first.signal("-TERM");
+    systemd.until("STOPPING=1");
+    assert!(first.0.wait().unwrap().success());
+    // Nobody is there, and nobody is refused.
+    let mut waiting = send(port, "hello\n");
+    let second = place.start(&line, &systemd.kept);
+    systemd.until("READY=1");
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "first page");
+    // It reads there already: this opens at once.
+    std::fs::write(home.join("obeyed"), "done\n").unwrap();
+    let told = restart.wait_with_output().unwrap();
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success() && said.contains(&format!("(pid {})", second.0.id())), "{said}");
+    assert!(said.contains("Forwarding in the background") && said.contains(&asked.trim().to_owned()), "{said}");
+}
+
 #[test]
 fn a_service_that_hangs_gives_no_sign_of_life() {
     let place = Place::new();

@@ -16,6 +16,8 @@ pub enum App {
     Refused,
     /// After a request, so many bytes of the pattern and RST.
     ResetAfter(usize),
+    /// After a request, so many bytes of the pattern, nothing for so long, and RST.
+    StopsShort(usize, Duration),
     /// After a request, twenty pieces of the pattern of this size, 50 ms apart.
     Slow(usize),
     /// Takes a connection and never reads from it.
@@ -154,6 +156,12 @@ async fn serve(mut stream: TcpStream, app: App) -> Result<()> {
         App::ResetAfter(length) => {
             request(&mut stream, &mut buffer).await?;
             stream.write_all(&pattern(0, length)).await?;
+            stream.set_zero_linger()
+        }
+        App::StopsShort(length, pause) => {
+            request(&mut stream, &mut buffer).await?;
+            stream.write_all(&pattern(0, length)).await?;
+            tokio::time::sleep(pause).await;
             stream.set_zero_linger()
         }
         App::Slow(length) => {

@@ -1,5 +1,6 @@
 //! What the command line asks for, as plain data: the verb, its own arguments, and the flags every verb shares.
 
+mod columns;
 pub mod duration;
 pub mod read;
 pub mod refuse;

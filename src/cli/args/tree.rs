@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, value_parser};
 
+use super::columns;
 use crate::i18n::{Locale, say};
 use crate::model::Text;
 
@@ -25,7 +26,7 @@ const CONNECTION: [(&str, &str, &str); 13] = [
     ("client-key", "FILE", "cli.flag.client_key"),
     ("tls-server-name", "NAME", "cli.flag.tls_server_name"),
     ("insecure-skip-tls-verify", "", "cli.flag.insecure_skip_tls_verify"),
-    ("request-timeout", "DURATION", "cli.flag.request_timeout"),
+    ("request-timeout", "TIME", "cli.flag.request_timeout"),
     ("v", "LEVEL", "cli.flag.v"),
 ];
 
@@ -59,7 +60,6 @@ pub fn command(locale: Locale, bin: String) -> Command {
         .disable_help_subcommand(true)
         .disable_version_flag(true)
         .args_override_self(true)
-        .term_width(WIDTH)
         .args(tree.common(true))
         .args(tree.connection(true))
         .arg(tree.help_flag().global(true))
@@ -68,7 +68,7 @@ pub fn command(locale: Locale, bin: String) -> Command {
     let after =
         format!("{}\n{}\n{}", tree.heading("cli.heading.connection"), tree.connection_help(), tree.say("cli.after"));
     root = root.after_help(after);
-    root
+    columns::set(root)
 }
 
 impl Tree {
@@ -115,12 +115,9 @@ impl Tree {
 
     /// The connection flags as a block of help, for the first help only.
     fn connection_help(&self) -> String {
-        let flags = Command::new("flags")
-            .disable_help_flag(true)
-            .help_template("{options}")
-            .term_width(WIDTH)
-            .args(self.connection(false));
-        flags.clone().render_help().to_string()
+        let flags =
+            Command::new("flags").disable_help_flag(true).help_template("{options}").args(self.connection(false));
+        columns::set(flags).render_help().to_string()
     }
 
     fn verb(&self, name: &'static str, about: &'static str, usage: &str) -> Command {
@@ -134,7 +131,6 @@ impl Tree {
             .disable_help_subcommand(true)
             .disable_version_flag(true)
             .args_override_self(true)
-            .term_width(WIDTH)
     }
 
     fn after(&self, examples: &'static str) -> String {
@@ -166,7 +162,7 @@ impl Tree {
             .arg(self.switch("yes", "cli.flag.yes").short('y'))
             .arg(self.value("undo", "ID", "cli.flag.undo").num_args(0..=1).conflicts_with("list"))
             .arg(self.switch("list", "cli.flag.list"))
-            .arg(self.value("wait", "DURATION", "cli.flag.wait"))
+            .arg(self.value("wait", "TIME", "cli.flag.wait"))
             .arg(allow)
             .arg(self.switch("no-fallback", "cli.flag.no_fallback"))
             .arg(self.switch("no-standby", "cli.flag.no_standby"))
@@ -192,8 +188,8 @@ impl Tree {
                 )
                 .arg(self.value("max-connections", "N", "cli.flag.max_connections").value_parser(count()))
                 .arg(self.value("max-per-client", "N", "cli.flag.max_per_client").value_parser(count()))
-                .arg(self.value("pod-running-timeout", "DURATION", "cli.flag.pod_running_timeout"))
-                .arg(self.value("first-byte-timeout", "DURATION", "cli.flag.first_byte_timeout"))
+                .arg(self.value("pod-running-timeout", "TIME", "cli.flag.pod_running_timeout"))
+                .arg(self.value("first-byte-timeout", "TIME", "cli.flag.first_byte_timeout"))
                 .arg(self.choice("proxy-protocol", "VERSION", "cli.flag.proxy_protocol", &["v2"]))
                 .arg(self.switch("no-wait-page", "cli.flag.no_wait_page"))
                 .arg(self.value("metrics", "IP:PORT", "cli.flag.metrics"))

@@ -14,8 +14,10 @@ use crate::forward::spec::{Front, Kind, Page, Pair, Spec};
 use crate::i18n::{Locale, say};
 use crate::model::{PortRef, Target};
 use crate::observe::Cluster;
+use crate::observe::client::Connection;
 use crate::observe::dial::{Ask, dial};
-use crate::supervise::{self, Started, Status};
+use crate::render::Reboot;
+use crate::supervise::{self, Files, Started, Status};
 
 /// Starts and stops forwards of this cluster's Services.
 pub struct Fallback {
@@ -114,6 +116,24 @@ fn is_port_in_use(error: &supervise::Error) -> bool {
 pub fn standing(cluster: &str, target: &str) -> Option<Status> {
     let all = supervise::list().unwrap_or_default();
     all.into_iter().find(|s| s.report.phase.is_live() && s.report.target == target && s.report.cluster == cluster)
+}
+
+/// What a reboot means to a forward of ours; `connection` is what this run was told of the way to the cluster.
+pub fn reboot(status: &Status, connection: &Connection) -> Reboot {
+    let record = Files::own(&status.report.id).and_then(|files| files.read_record());
+    #[cfg(unix)]
+    if let Ok(record) = record {
+        use crate::supervise::unit;
+        if record.unit.is_some() {
+            return Reboot::Outlived;
+        }
+        if unit::admit(connection).is_ok() {
+            return Reboot::Ends { keep: Some(unit::install_command(&record.spec, connection)) };
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (record, connection);
+    Reboot::Ends { keep: None }
 }
 
 /// Whether a forward's listener gives the right page.

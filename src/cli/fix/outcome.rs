@@ -10,13 +10,15 @@ use crate::exit::Exit;
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{Severity, Withheld};
 use crate::render::json::{Access, FixedTarget};
-use crate::render::{Event, Style, view};
+use crate::render::{Event, Reboot, Style, view};
 use crate::supervise::{Started, Status};
 
 /// One target at the end.
 pub struct Ended {
     pub fixed: FixedTarget,
     pub port: Option<u16>,
+    /// What a reboot means to the forward that is left running.
+    pub reboot: Option<Reboot>,
     /// Whether it counts for the exit code: a ClusterIP Grafana that nobody asked for does not.
     pub counts: bool,
 }
@@ -43,10 +45,11 @@ pub async fn of(
     facts: &Facts<'_>,
     target: &TargetFacts<'_>,
     report: &Report,
-    standing: Option<Status>,
+    standing: Option<(Status, Reboot)>,
     started: Option<Started>,
     acted: bool,
 ) -> Ended {
+    let (standing, reboot) = standing.unzip();
     let here = leads_here(facts, target);
     let mut url = view::url(target);
     let access = if target.reach.answers == Some(true) && !is_blamed(target, report) {
@@ -70,7 +73,7 @@ pub async fn of(
         }
     };
     let fixed = FixedTarget { target: target.target.to_string(), url, access, standby: standing.map(|s| s.report.id) };
-    Ended { fixed, port: target.reach.port, counts: counts(target, report) }
+    Ended { fixed, port: target.reach.port, reboot, counts: counts(target, report) }
 }
 
 /// Whether the address that a browser should dial leads to the node this runs on.
@@ -129,10 +132,10 @@ pub fn write(
     }
     events.extend(withheld.iter().map(|w| Event::Withheld { withheld: w.clone() }));
     events.extend(ended.iter().filter_map(|e| {
-        let id = e.fixed.standby.clone()?;
+        let (id, reboot) = (e.fixed.standby.clone()?, e.reboot.clone()?);
         Some(match e.fixed.access {
-            Access::Forwarded | Access::LocalOnly => Event::Carrying { id },
-            _ => Event::Standby { id },
+            Access::Forwarded | Access::LocalOnly => Event::Carrying { id, reboot },
+            _ => Event::Standby { id, reboot },
         })
     }));
     events.extend(id.map(|id| Event::UndoWith { id: id.to_owned() }));

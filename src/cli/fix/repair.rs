@@ -329,6 +329,10 @@ impl Run<'_> {
                 self.fix.revert(seq).await.map_err(failed)?;
             }
             let standing = fallback::standing(&self.field.cluster.uid, &name);
+            let standing = standing.map(|status| {
+                let reboot = fallback::reboot(&status, &self.globals.connection);
+                (status, reboot)
+            });
             let acted = self.taken.iter().any(|(s, o)| s.target == name && *o == StepOutcome::Verified);
             ended.push(outcome::of(&facts, target, &report, standing, self.fallback.started(&name), acted).await);
         }

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use crate::forward::balancer::Way;
-use crate::forward::report::Phase;
+use crate::forward::report::{Phase, Report};
 use crate::forward::spec::Front;
 use crate::forward::watch::Over;
 use crate::i18n::{Locale, say};
@@ -36,7 +36,7 @@ pub fn status(locale: Locale, status: &Status) -> String {
                 .with("retried", report.retried),
         ),
     ];
-    if let Some(carrier) = report.carrier.map(carrier) {
+    if let Some(carrier) = carrier(report) {
         lines.push(said(locale, Text::new("forward.status.carrier").with("carrier", carrier)));
     }
     if !report.pods.is_empty() && report.phase.is_live() {
@@ -81,11 +81,12 @@ fn phase(phase: Phase) -> Text {
     }
 }
 
-fn carrier(way: Way) -> &'static str {
-    match way {
-        Way::Direct => "direct",
-        Way::Tunnel => "tunnel",
-    }
+fn carrier(report: &Report) -> Option<String> {
+    Some(match (report.carrier?, report.tunnel_protocol) {
+        (Way::Direct, _) => "direct".to_owned(),
+        (Way::Tunnel, Some(rung)) => format!("tunnel ({})", rung.name()),
+        (Way::Tunnel, None) => "tunnel".to_owned(),
+    })
 }
 
 /// Why a forward ended by itself.
@@ -113,7 +114,10 @@ pub fn log_line(locale: Locale, entry: &Entry) -> String {
     };
     let at = entry.at.map(moment).unwrap_or_default();
     let what = match event(entry) {
-        Some(text) => say(locale, &text),
+        Some(text) => match entry.fields.get("connection") {
+            Some(number) => format!("#{number} {}", say(locale, &text)),
+            None => say(locale, &text),
+        },
         None => format!("{} {}", entry.event, pairs(&entry.fields)).trim().to_owned(),
     };
     format!("{at} {} {what}", say(locale, &level))
@@ -147,6 +151,10 @@ fn event(entry: &Entry) -> Option<Text> {
         }
         "repeated" => Text::new("forward.event.repeated").with("pod", field("pod")).with("message", field("error")),
         "aborted" => Text::new("forward.event.aborted").with("message", field("reason")),
+        "refused" => {
+            Text::new("forward.event.refused").with("client", field("client")).with("message", field("reason"))
+        }
+        "accept-waits" => Text::new("forward.event.accept_waits").with("limit", field("limit")),
         "api-lost" => Text::new("forward.event.api_lost").with("message", field("error")),
         "api-back" => Text::new("forward.event.api_back"),
         "rules-failed" => Text::new("forward.event.rules_failed").with("message", field("error")),

@@ -1,7 +1,8 @@
 //! The last rung: one upgrade to v4.channel.k8s.io a connection, by kube's own client.
 //!
 //! Its stream ends alike whether the pod closed or the tunnel broke; here the end of stream is only told where it was
-//! a clean one. The protocol cannot close one direction.
+//! a clean one. The protocol cannot close one direction: our end is the pod's as well, and hides how the pod ended. So
+//! ours waits for it ([`Side::tells_its_end`](crate::forward::flow::Side::tells_its_end)).
 
 use std::future::Future;
 use std::io::{Error, ErrorKind};
@@ -48,7 +49,7 @@ pub struct Stream {
     forwarder: Option<Portforwarder>,
     /// After the end of the stream: how the tunnel itself ended.
     join: Option<Joined>,
-    /// We closed it. This protocol closes both directions with that, and no answer to it says how the pod ended.
+    /// We closed it before the pod did: how that ended will not be known.
     closed: bool,
 }
 
@@ -90,7 +91,7 @@ impl AsyncRead for Stream {
             if let Some(join) = self.join.as_mut() {
                 let ended = ready!(join.as_mut().poll(cx));
                 self.join = None;
-                return Poll::Ready(if self.closed { Ok(()) } else { ended });
+                return Poll::Ready(if self.closed { Err(ErrorKind::ConnectionAborted.into()) } else { ended });
             }
             let Some(io) = self.io.as_mut() else {
                 return Poll::Ready(Ok(()));
@@ -123,9 +124,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.closed = true;
         match self.io.as_mut() {
-            Some(io) => Pin::new(io).poll_shutdown(cx),
+            Some(io) => {
+                ready!(Pin::new(io).poll_shutdown(cx))?;
+                self.closed = true;
+                Poll::Ready(Ok(()))
+            }
             None => Poll::Ready(Ok(())),
         }
     }

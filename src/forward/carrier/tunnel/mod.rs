@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use crate::forward::endpoints::Endpoint;
 pub use stats::TunnelStats;
 pub use stream::Stream;
+pub use upgrade::Rung;
 
 /// Tunnels of one forward in all.
 pub const MOST_TUNNELS: usize = 256;
@@ -57,10 +58,13 @@ impl Tunnel {
         let pod = endpoint.pod.as_deref().ok_or_else(|| Error::other("no tunnel without a pod"))?;
         let uid = endpoint.uid.as_deref().unwrap_or(pod);
         if let Some(lease) = self.pool.lease(pod, uid).await? {
+            self.pool.stats.carried(self.pool.rung());
             return Ok(Stream::leased(lease, endpoint.port));
         }
         let client = self.client.borrow().clone();
-        channel::open(client, &self.namespace, pod, endpoint.port).await.map(Stream::channel)
+        let stream = channel::open(client, &self.namespace, pod, endpoint.port).await?;
+        self.pool.stats.carried(Rung::Channel);
+        Ok(Stream::channel(stream))
     }
 
     /// Closes idle tunnels into pods whose uid is not among those that are `there`.

@@ -130,6 +130,10 @@ impl Side for Stream {
         None
     }
 
+    fn tells_its_end(&self) -> bool {
+        matches!(self.0, Inside::Leased(_))
+    }
+
     fn release(&mut self) {
         if let Inside::Leased(leased) = &mut self.0 {
             leased.lease.lend();

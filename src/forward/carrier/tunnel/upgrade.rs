@@ -9,6 +9,7 @@ use http::header::{
 use http::{HeaderMap, Method, Request, StatusCode};
 use kube::Client;
 use kube::client::Body;
+use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::said;
@@ -21,18 +22,33 @@ const PORT_FORWARD: &str = "portforward.k8s.io";
 const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// A way to upgrade, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Rung {
     /// POST with `Upgrade: SPDY/3.1`: the API server passes the bytes on as they are.
+    #[serde(rename = "spdy")]
     Spdy,
     /// GET with `Upgrade: websocket`: passes proxies that know no SPDY; the API server frames anew.
+    #[serde(rename = "spdy-in-websocket")]
     WebSocket,
     /// One WebSocket a connection; kube's own client. Also for servers before 1.30 behind such proxies.
+    #[serde(rename = "v4.channel")]
     Channel,
 }
 
 impl Rung {
+    /// All of them, best first.
+    pub const ALL: [Rung; 3] = [Rung::Spdy, Rung::WebSocket, Rung::Channel];
+
+    /// As status and metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Spdy => "spdy",
+            Rung::WebSocket => "spdy-in-websocket",
+            Rung::Channel => "v4.channel",
+        }
+    }
+
     /// From its number.
     pub fn of(number: u8) -> Self {
         match number {
