@@ -158,7 +158,7 @@ fn checks_claim_no_more_than_the_catalogue() {
     }
 }
 
-const INPUTS: [Input; 15] = [
+const INPUTS: [Input; 17] = [
     Input::Services,
     Input::EndpointSlices,
     Input::Pods,
@@ -166,6 +166,8 @@ const INPUTS: [Input; 15] = [
     Input::Nodes,
     Input::Namespaces,
     Input::Events,
+    Input::PodLogs,
+    Input::NetworkPolicies,
     Input::KubeProxy,
     Input::ClientProbe,
     Input::OutsiderProbe,
@@ -188,6 +190,8 @@ fn deny(snapshot: &mut Snapshot, input: Input) {
         Input::Nodes => objects.nodes.clear(),
         Input::Namespaces => objects.namespaces.clear(),
         Input::Events => objects.events.clear(),
+        Input::PodLogs => objects.crash_logs.clear(),
+        Input::NetworkPolicies => objects.network_policies.clear(),
         Input::KubeProxy => {
             objects.daemon_sets.clear();
             objects.kube_proxy_pods.clear();
@@ -209,6 +213,7 @@ fn deny(snapshot: &mut Snapshot, input: Input) {
                 host.unrouted_pod_cidrs.clear();
                 host.sysctls.clear();
                 host.listeners.clear();
+                host.proxy_health = None;
             }
         }
     }
@@ -327,6 +332,7 @@ proptest! {
             turn(&mut objects.nodes, by[4]);
             turn(&mut objects.events, by[5]);
             turn(&mut objects.daemon_sets, by[6]);
+            turn(&mut objects.network_policies, by[6]);
             turn(&mut objects.kube_proxy_pods, by[7]);
             for slice in &mut objects.endpoint_slices {
                 turn(&mut slice.endpoints, by[8]);

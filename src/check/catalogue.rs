@@ -32,6 +32,8 @@ mod ba2002_pod_pending;
 mod ba2003_image_unavailable;
 #[path = "checks/ba2004_crash_loop.rs"]
 mod ba2004_crash_loop;
+#[path = "checks/ba2005_no_ipv6.rs"]
+mod ba2005_no_ipv6;
 #[path = "checks/ba2101_not_ready.rs"]
 mod ba2101_not_ready;
 #[path = "checks/ba2301_loopback_listener.rs"]
@@ -80,6 +82,7 @@ pub static CATALOGUE: &[Check] = &[
     ba2002_pod_pending::CHECK,
     ba2003_image_unavailable::CHECK,
     ba2004_crash_loop::CHECK,
+    ba2005_no_ipv6::CHECK,
     ba2101_not_ready::CHECK,
     ba2301_loopback_listener::CHECK,
     ba2305_wrong_answer::CHECK,

@@ -3,16 +3,18 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod log;
 pub mod nearest;
 pub mod node;
 pub mod placement;
 pub mod pod;
+pub mod policy;
 pub mod proxy;
 pub mod reach;
 pub mod service;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Event, Node};
 
 use crate::model::{Gap, Input, Snapshot, Target, Vantage};
 
@@ -52,7 +54,9 @@ impl<'a> Facts<'a> {
                     let service = ServiceFacts::derive(snapshot, target);
                     let reach = Reach::derive(snapshot, target, service.as_ref());
                     let settling = service.as_ref().is_some_and(|s| {
-                        is_settling(s, snapshot.taken_at) || is_following(s, &reach, &proxy, snapshot.taken_at)
+                        is_settling(s, snapshot.taken_at)
+                            || is_following(s, &reach, &proxy, snapshot.taken_at)
+                            || is_warming(s, snapshot.taken_at)
                     });
                     TargetFacts { target, service, reach, settling }
                 })
@@ -69,6 +73,20 @@ impl<'a> Facts<'a> {
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&'a Node> {
         self.snapshot.objects.nodes.iter().find(|n| node::name(n) == name)
+    }
+
+    /// The message of the last warning about a pod that is of the wanted kind, by its reason and message.
+    pub fn last_event(&self, namespace: &str, pod: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<&'a str> {
+        let said = |e: &'a Event| (e.reason.as_deref().unwrap_or_default(), e.message.as_deref().unwrap_or_default());
+        let about = self.snapshot.objects.events.iter().filter(|e| {
+            let (reason, message) = said(e);
+            e.type_.as_deref() == Some("Warning")
+                && e.involved_object.name.as_deref() == Some(pod)
+                && e.involved_object.namespace.as_deref() == Some(namespace)
+                && wanted(reason, message)
+        });
+        let last = about.max_by_key(|e| (e.last_timestamp.clone().map(|t| t.0), e.metadata.name.clone()))?;
+        Some(said(last).1)
     }
 
     /// The gap that keeps `input` from saying anything about this target.
@@ -134,6 +152,12 @@ fn is_following(service: &ServiceFacts<'_>, reach: &Reach<'_>, proxy: &Proxy<'_>
     let young = |age: Option<i64>| age.is_some_and(|a| a < 5);
     let changed = young(service.unchanged_for(now)) || service.live_pods().any(|p| young(pod::running_for(p, now)));
     changed && service.is_sound() && reach.answers == Some(false) && reach.node.is_some_and(|n| proxy.runs_on(n))
+}
+
+/// Every pod that takes connections has only just started, and nothing says when its application is up.
+fn is_warming(service: &ServiceFacts<'_>, now: Timestamp) -> bool {
+    let mut usable = service.usable().peekable();
+    usable.peek().is_some() && usable.all(|e| service.pod_of(e).is_some_and(|p| pod::is_warming(p, e.port, now)))
 }
 
 /// The controllers have not caught up with the Deployment yet, or pods are young, not ready and not failing.

@@ -15,6 +15,34 @@ pub fn is_ready(node: &Node) -> bool {
         .is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
+/// Status of the Ready condition, with its message or else its reason.
+pub fn ready(node: &Node) -> (&str, &str) {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let ready = conditions.and_then(|c| c.iter().find(|c| c.type_ == "Ready"));
+    let said = |text: &'_ Option<String>| text.as_deref().unwrap_or_default().is_empty();
+    ready.map_or(("Unknown", ""), |c| {
+        let why = if said(&c.message) { &c.reason } else { &c.message };
+        (c.status.as_str(), why.as_deref().unwrap_or_default())
+    })
+}
+
+/// The condition, with status and message, by which a node says that it has no pod network: that of the cloud or the
+/// CNI, or the container runtime's word in the kubelet's.
+pub fn without_network(node: &Node) -> Option<(&str, &str, &str)> {
+    let conditions = node.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find_map(|c| {
+        let message = c.message.as_deref().unwrap_or_default();
+        let plugin = NO_PLUGIN.iter().any(|words| message.contains(words));
+        let unavailable = c.type_ == "NetworkUnavailable" && c.status == "True";
+        let not_ready = c.type_ == "Ready" && c.status == "False" && plugin;
+        (unavailable || not_ready).then_some((c.type_.as_str(), c.status.as_str(), message))
+    })
+}
+
+/// The kubelet's and containerd's words for a missing CNI (k8s.io/kubernetes pkg/kubelet/runtime.go, containerd/go-cni).
+const NO_PLUGIN: [&str; 4] =
+    ["NetworkPluginNotReady", "network plugin is not ready", "cni plugin not initialized", "cni config uninitialized"];
+
 /// Whether the node carries the control-plane role label.
 pub fn is_control_plane(node: &Node) -> bool {
     node.metadata.labels.as_ref().is_some_and(|l| {

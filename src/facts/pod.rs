@@ -1,7 +1,7 @@
 //! What a Pod object says about itself.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 
 /// Reasons of a waiting container that mean: the image cannot be had (kubelet's `pkg/kubelet/images/types.go`).
 const IMAGE_REASONS: [&str; 7] = [
@@ -16,6 +16,9 @@ const IMAGE_REASONS: [&str; 7] = [
 
 /// A pod that started less than this many seconds ago, and of which nothing bad is known, is still starting.
 const STARTING: i64 = 60;
+
+/// An application without a readiness probe may need this many seconds after its start until it listens.
+const WARMING: i64 = 30;
 
 /// The scheduler may need this many seconds on a cluster whose nodes have only just become ready.
 const SCHEDULING: i64 = 15;
@@ -34,10 +37,12 @@ pub struct Trouble<'a> {
     pub restarts: i32,
 }
 
-/// The two families a person treats differently.
+/// The families that a person treats differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TroubleKind {
     Image,
+    /// The kubelet cannot make the container from its spec: a ConfigMap, Secret or user is missing.
+    Config,
     Crash,
 }
 
@@ -146,10 +151,10 @@ pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
             if IMAGE_REASONS.contains(&reason) {
                 return found(TroubleKind::Image, reason, message, None);
             }
-            if matches!(
-                reason,
-                "CrashLoopBackOff" | "RunContainerError" | "CreateContainerConfigError" | "CreateContainerError"
-            ) {
+            if reason == "CreateContainerConfigError" {
+                return found(TroubleKind::Config, reason, message, None);
+            }
+            if matches!(reason, "CrashLoopBackOff" | "RunContainerError" | "CreateContainerError") {
                 return found(TroubleKind::Crash, reason, message, last);
             }
         }
@@ -170,6 +175,40 @@ pub fn trouble(pod: &Pod) -> Option<Trouble<'_>> {
 pub fn unschedulable(pod: &Pod) -> Option<&str> {
     let (status, _, message) = condition(pod, "PodScheduled")?;
     (status == "False").then_some(message)
+}
+
+/// Whether Istio's proxy stands before the application, as a container of its own or as a native sidecar.
+pub fn has_istio(pod: &Pod) -> bool {
+    let init = pod.spec.as_ref().and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
+    containers(pod).iter().chain(init).any(|c| c.name == "istio-proxy")
+}
+
+/// The termination message of a container's last run.
+pub fn last_words<'p>(pod: &'p Pod, container: &str) -> Option<&'p str> {
+    let status = statuses(pod).find(|s| s.name == container)?;
+    let ended = |s: &'p ContainerState| s.terminated.as_ref()?.message.as_deref();
+    status.state.as_ref().and_then(ended).or_else(|| status.last_state.as_ref().and_then(ended))
+}
+
+/// The container that was killed for want of memory, where that is why it does not run now.
+pub fn out_of_memory(pod: &Pod) -> Option<&ContainerStatus> {
+    statuses(pod).find(|status| {
+        let terminated =
+            |s: &ContainerState| s.terminated.as_ref().is_some_and(|t| t.reason.as_deref() == Some("OOMKilled"));
+        let ended = status.state.as_ref().is_some_and(terminated);
+        // Once it runs again it is given the chance to come up, unless that has gone wrong several times.
+        let waits = status.state.as_ref().is_some_and(|s| s.waiting.is_some()) || status.restart_count >= 3;
+        ended || (!status.ready && waits && status.last_state.as_ref().is_some_and(terminated))
+    })
+}
+
+/// Counted as ready since it runs, because no probe asks the application, and so young that it may not listen yet.
+/// With a port that its containers declare, or where they declare none: another one will never be listened on.
+pub fn is_warming(pod: &Pod, port: Option<u16>, now: Timestamp) -> bool {
+    let young = running_for(pod, now).is_some_and(|age| age < WARMING);
+    let declared = declared_ports(containers(pod));
+    let expected = declared.is_empty() || declared.iter().any(|(_, p)| Some(*p) == port);
+    young && expected && containers(pod).iter().all(|c| c.readiness_probe.is_none())
 }
 
 /// Not ready yet, young, and nothing bad is known of it.

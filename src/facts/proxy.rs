@@ -44,6 +44,8 @@ pub struct Proxy<'a> {
     pub nowhere: bool,
     /// The mode in its configuration; iptables where that says nothing.
     pub configured_mode: Option<ProxyMode>,
+    /// The networks that its configuration serves nodePorts on; empty for its mode's default.
+    pub node_port_addresses: Vec<&'a str>,
     /// The API server in its kubeconfig, as `host:port` or `host`.
     pub server: Option<&'a str>,
 }
@@ -57,9 +59,11 @@ impl<'a> Proxy<'a> {
         let named = |name: &str| objects.daemon_sets.iter().find(|d| d.metadata.name.as_deref() == Some(name));
         let daemon_set = named("kube-proxy");
         let spec = daemon_set.and_then(|d| d.spec.as_ref()).and_then(|s| s.template.spec.as_ref());
-        let pods: BTreeMap<&str, &Pod> = objects
-            .kube_proxy_pods
-            .iter()
+        // One that was evicted may stand beside the one that replaced it: the one that lives counts.
+        let (live, ended): (Vec<&Pod>, Vec<&Pod>) = objects.kube_proxy_pods.iter().partition(|p| pod::is_live(p));
+        let pods: BTreeMap<&str, &Pod> = ended
+            .into_iter()
+            .chain(live)
             .filter(|p| p.metadata.deletion_timestamp.is_none())
             .filter_map(|p| Some((pod::node(p)?, p)))
             .collect();
@@ -101,6 +105,7 @@ impl<'a> Proxy<'a> {
             excluded,
             nowhere,
             configured_mode: config("config.conf").map(|c| mode(yaml_scalar(c, "mode"))),
+            node_port_addresses: config("config.conf").map(|c| yaml_list(c, "nodePortAddresses")).unwrap_or_default(),
             server: config("kubeconfig.conf")
                 .and_then(|c| yaml_scalar(c, "server"))
                 .map(|url| url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/')),
@@ -149,6 +154,18 @@ fn yaml_scalar<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         .find(|value| !value.is_empty())
 }
 
+/// The items of the first list `key:` of a YAML text, in brackets or one a line; empty for null.
+fn yaml_list<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    let mut lines = text.lines().map(str::trim_start);
+    let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default().trim();
+    let item = |text: &'a str| text.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+    let items: Vec<&str> = match value.strip_prefix('[') {
+        Some(inner) => inner.split(']').next().unwrap_or_default().split(',').map(item).collect(),
+        None => lines.map_while(|line| line.strip_prefix('-')).map(item).collect(),
+    };
+    items.into_iter().filter(|i| !i.is_empty()).collect()
+}
+
 /// k3s, RKE2 and MicroK8s run kube-proxy inside themselves or as a static pod.
 fn is_embedded(node: &Node) -> bool {
     let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
@@ -192,5 +209,15 @@ mod tests {
         assert_eq!(mode(yaml_scalar("mode: \"\"\n", "mode")), ProxyMode::Iptables);
         let kubeconfig = "clusters:\n- cluster:\n    server: https://10.0.0.10:6443 # api\n";
         assert_eq!(yaml_scalar(kubeconfig, "server"), Some("https://10.0.0.10:6443"));
+    }
+
+    #[test]
+    fn lists_are_found_in_every_spelling() {
+        let list = |text| yaml_list(text, "nodePortAddresses");
+        assert_eq!(list("mode: \"\"\nnodePortAddresses: null\noomScoreAdj: null\n"), [""; 0]);
+        assert_eq!(list("nodePortAddresses: []\n"), [""; 0]);
+        assert_eq!(list("nodePortAddresses: [10.0.0.0/8, \"fd00::/8\"]\n"), ["10.0.0.0/8", "fd00::/8"]);
+        assert_eq!(list("nodePortAddresses:\n- primary # own\n- '10.0.0.0/8'\nmode: x\n"), ["primary", "10.0.0.0/8"]);
+        assert_eq!(list("mode: nftables\n"), [""; 0]);
     }
 }

@@ -120,6 +120,11 @@ impl<'a> ServiceFacts<'a> {
             .any(|e| (e.ready || e.serving) && e.ip == backend.ip() && e.port.is_none_or(|p| p == backend.port()))
     }
 
+    /// The pod behind an endpoint.
+    pub fn pod_of(&self, endpoint: &Endpoint<'_>) -> Option<&'a Pod> {
+        self.pods.iter().copied().find(|p| endpoint.pod == Some(pod::name(p)))
+    }
+
     /// Pods that are neither being deleted nor finished.
     pub fn live_pods(&self) -> impl Iterator<Item = &'a Pod> {
         self.pods.iter().copied().filter(|p| pod::is_live(p))

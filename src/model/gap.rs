@@ -13,6 +13,9 @@ pub enum Input {
     Nodes,
     Namespaces,
     Events,
+    /// What a container said before it crashed.
+    PodLogs,
+    NetworkPolicies,
     /// The DaemonSet, ConfigMap and pods of kube-proxy in kube-system.
     KubeProxy,
     /// A dial of the address from where the command runs.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Probe;
+
 /// The standpoint: on which node, with which rights.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,4 +79,7 @@ pub struct Host {
     /// Selected sysctls by name, as read.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    /// What kube-proxy's health check on this node's loopback brings; none where nobody listens there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_health: Option<Probe>,
 }

@@ -46,6 +46,8 @@ pub enum Outcome {
     Empty,
     /// Connected, but the answer is not HTTP.
     NotHttp,
+    /// Connected, but who answers speaks TLS and wants no plain HTTP.
+    Tls,
     /// The host's own policy refused (EPERM, EACCES).
     Forbidden,
     /// Anything else, in the words of the system.
@@ -70,6 +72,7 @@ impl Outcome {
                 | Outcome::Reset
                 | Outcome::Empty
                 | Outcome::NotHttp
+                | Outcome::Tls
         )
     }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::{Address, Gap, Host, Probe, Stand, Target};
@@ -27,6 +28,10 @@ pub struct Objects {
     pub namespaces: Vec<Namespace>,
     /// Events of the targets' namespaces.
     pub events: Vec<Event>,
+    /// NetworkPolicies of the targets' namespaces.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// Last log lines of a target's crashed containers, of the run that ended, by `namespace/pod`.
+    pub crash_logs: std::collections::BTreeMap<String, String>,
     /// DaemonSets of kube-system.
     pub daemon_sets: Vec<DaemonSet>,
     /// Pods of kube-system with k8s-app=kube-proxy.

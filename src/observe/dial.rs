@@ -89,8 +89,20 @@ fn request(mut stream: TcpStream, path: &str, ask: &Ask<'_>, timeout: Duration) 
     judge(&answer, ask.marker)
 }
 
+/// Words of servers that were asked in plain HTTP on a port of TLS (Go's net/http, nginx).
+const WANT_TLS: [&str; 2] = ["HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port"];
+
+/// Whether an answer with this status says that the port speaks TLS.
+pub fn wants_tls(status: u16, answer: &[u8]) -> bool {
+    status == 400 && WANT_TLS.iter().any(|words| answer.windows(words.len()).any(|w| w == words.as_bytes()))
+}
+
 /// What an answer is worth: its status, and whether the expected application gave it.
 pub fn judge(answer: &[u8], marker: Option<&str>) -> Outcome {
+    // A TLS record of type alert (RFC 8446, 5.1): the request was no ClientHello.
+    if answer.starts_with(&[0x15, 0x03]) {
+        return Outcome::Tls;
+    }
     let Some(status) = answer
         .strip_prefix(b"HTTP/1.")
         .and_then(|rest| rest.get(2..5))
@@ -99,6 +111,29 @@ pub fn judge(answer: &[u8], marker: Option<&str>) -> Outcome {
     else {
         return Outcome::NotHttp;
     };
+    if wants_tls(status, answer) {
+        return Outcome::Tls;
+    }
     let right = marker.is_none_or(|m| answer.windows(m.len()).any(|w| w == m.as_bytes()));
     Outcome::Http { status, right }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_what_its_first_bytes_say() {
+        let right = Outcome::Http { status: 200, right: true };
+        let wrong = Outcome::Http { status: 400, right: false };
+        for (answer, expected) in [
+            (&b"HTTP/1.1 200 OK\r\n\r\nSimple Bookstore App"[..], right),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\nno such book", wrong),
+            (b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n", Outcome::Tls),
+            (b"\x15\x03\x01\x00\x02\x02\x46", Outcome::Tls),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Outcome::NotHttp),
+        ] {
+            assert_eq!(judge(answer, Some("Simple Bookstore App")), expected, "{}", String::from_utf8_lossy(answer));
+        }
+    }
 }

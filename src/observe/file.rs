@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::facts::log;
 use crate::model::Snapshot;
 use crate::model::snapshot::SNAPSHOT_VERSION;
 
@@ -65,6 +66,11 @@ fn redact(mut snapshot: Snapshot) -> Snapshot {
     }
     objects.services.iter_mut().for_each(|s| clean(&mut s.metadata));
     objects.nodes.iter_mut().for_each(|n| clean(&mut n.metadata));
+    objects.network_policies.iter_mut().for_each(|p| clean(&mut p.metadata));
+    // An application may log anything: what no check reads is left out.
+    for text in objects.crash_logs.values_mut() {
+        *text = text.lines().filter(|line| log::lacks_ipv6(line)).collect::<Vec<_>>().join("\n");
+    }
     if let Some(config) = objects.kube_proxy_config.as_mut() {
         clean(&mut config.metadata);
         for text in config.data.iter_mut().flat_map(|d| d.values_mut()) {
@@ -86,5 +92,22 @@ fn clean(metadata: &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMe
     metadata.managed_fields = None;
     if let Some(annotations) = metadata.annotations.as_mut() {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn of_what_an_application_said_only_what_a_check_reads_is_kept() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata/ba2005.yaml");
+        let mut snapshot = read(&path).unwrap();
+        for said in snapshot.objects.crash_logs.values_mut() {
+            said.push_str("password=hunter2\n");
+        }
+        let kept: Vec<String> = redact(snapshot).objects.crash_logs.into_values().collect();
+        assert_eq!(kept, ["OSError: [Errno 97] Address family not supported by protocol"]);
     }
 }

@@ -101,6 +101,9 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
 /// Looks at the targets. Total: what cannot be seen is a Gap.
 pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
+    let (logs, gaps) = objects::crash_logs(cluster, &snapshot).await;
+    snapshot.objects.crash_logs = logs;
+    snapshot.gaps.extend(gaps);
     probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
     probes::second(cluster, &mut snapshot).await;
     snapshot

@@ -2,14 +2,21 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
+use super::dial::{Ask, dial};
 use super::rules;
 use crate::facts::node::{internal_ips, name};
-use crate::model::{Gap, GapReason, Host, Input, Rules, Stand};
+use crate::model::{Gap, GapReason, Host, Input, Outcome, Probe, Rules, Stand, Vantage};
 use crate::statedir;
+
+/// kube-proxy's `healthzBindAddress` by default.
+const HEALTH_PORT: u16 = 10256;
+/// On loopback an answer takes milliseconds, on a node under load some hundred.
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where we stand. The node is found by the address this machine uses towards the API server.
 pub fn stand(server_host: &str, server_port: u16, nodes: &[Node]) -> Stand {
@@ -49,6 +56,7 @@ pub fn host(nodes: &[Node], stand: &Stand) -> (Option<Host>, Vec<Gap>) {
         return (None, vec![gap(Input::Rules), gap(Input::NodeSettings), gap(Input::OutsiderProbe)]);
     }
     let mut gaps = Vec::new();
+    let proxy_health = std::thread::spawn(proxy_health);
     let rules = match kube_proxy_rules() {
         Ok(rules) => Some(rules),
         Err(reason) => {
@@ -71,8 +79,34 @@ pub fn host(nodes: &[Node], stand: &Stand) -> (Option<Host>, Vec<Gap>) {
             Some((path.replace('/', "."), value.trim().to_owned()))
         })
         .collect();
-    let host = Host { addresses: Vec::new(), rules, listeners: listeners(), unrouted_pod_cidrs, sysctls };
+    let host = Host {
+        addresses: Vec::new(),
+        rules,
+        listeners: listeners(),
+        unrouted_pod_cidrs,
+        sysctls,
+        proxy_health: proxy_health.join().ok().flatten(),
+    };
     (Some(host), gaps)
+}
+
+/// kube-proxy's own health check. It listens on every address, or on loopback alone (k3s, MicroK8s); one that is
+/// stopped or stuck takes the connection and says nothing. A refusal says nothing of it: the check can be switched off.
+fn proxy_health() -> Option<Probe> {
+    let ask = Ask { host: "localhost", path: Some("/healthz"), marker: None };
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let (outcome, elapsed) = dial(loopback, HEALTH_PORT, &ask, HEALTH_LIMIT);
+    let probe = Probe {
+        vantage: Vantage::Client,
+        target: None,
+        host: loopback.to_string(),
+        port: HEALTH_PORT,
+        node: None,
+        pod: None,
+        outcome,
+        millis: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+    };
+    Some(probe).filter(|p| p.outcome != Outcome::Refused)
 }
 
 /// kube-proxy's rules in whichever mode wrote them. Both are read: after a change of mode, old rules may stay behind.

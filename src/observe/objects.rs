@@ -8,12 +8,15 @@ use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
-use crate::model::{Gap, GapReason, Input, Objects};
+use crate::facts::ServiceFacts;
+use crate::facts::pod::{self, TroubleKind};
+use crate::model::{Gap, GapReason, Input, Objects, Snapshot};
 
 const KUBE_SYSTEM: &str = "kube-system";
 
@@ -89,6 +92,7 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
                 list::<Pod>(cluster, Api::namespaced(client(), ns), &all, "pods"),
                 list::<Deployment>(cluster, Api::namespaced(client(), ns), &all, "deployments"),
                 list::<Event>(cluster, Api::namespaced(client(), ns), &all, "events"),
+                list::<NetworkPolicy>(cluster, Api::namespaced(client(), ns), &all, "networkpolicies"),
             )
         }
     }));
@@ -101,11 +105,12 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
         tokio::time::timeout(limit(cluster), config_maps.get_opt("kube-proxy")),
     );
     let mut objects = Objects::default();
-    for (slices, pods, deployments, events) in in_each {
+    for (slices, pods, deployments, events, policies) in in_each {
         keep(slices, Input::EndpointSlices, gaps, &mut objects.endpoint_slices);
         keep(pods, Input::Pods, gaps, &mut objects.pods);
         keep(deployments, Input::Deployments, gaps, &mut objects.deployments);
         keep(events, Input::Events, gaps, &mut objects.events);
+        keep(policies, Input::NetworkPolicies, gaps, &mut objects.network_policies);
     }
     keep(nodes, Input::Nodes, gaps, &mut objects.nodes);
     keep(daemon_sets, Input::KubeProxy, gaps, &mut objects.daemon_sets);
@@ -135,6 +140,49 @@ async fn logs(cluster: &Cluster, pods: &[Pod]) -> BTreeMap<String, String> {
     };
     // More than this many nodes would make the look slow, and one log shows what all of them say.
     join_all(pods.iter().take(8).map(one)).await.into_iter().flatten().collect()
+}
+
+/// What the crashed containers of the targets said last: at most three pods of each, in their namespaces.
+pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<String, String>, Vec<Gap>) {
+    let mut wanted: Vec<(&str, &str, &str)> = Vec::new();
+    for target in &snapshot.targets {
+        let Some(service) = ServiceFacts::derive(snapshot, target) else { continue };
+        let crashed = service.live_pods().filter_map(|p| Some((p, pod::trouble(p)?)));
+        let crashed = crashed.filter(|(_, t)| t.kind == TroubleKind::Crash);
+        wanted.extend(crashed.take(3).map(|(p, t)| (target.namespace.as_str(), pod::name(p), t.container)));
+    }
+    let one = |(namespace, name, container): (&'_ str, &'_ str, &'_ str)| {
+        let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+        let (namespace, key) = (namespace.to_owned(), format!("{namespace}/{name}"));
+        let (name, container) = (name.to_owned(), container.to_owned());
+        async move {
+            let ended =
+                LogParams { container: Some(container), previous: true, tail_lines: Some(20), ..LogParams::default() };
+            let reason = match tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &ended)).await {
+                Ok(Ok(text)) => return Ok((key, text)),
+                // It has not restarted yet: what it said is in the log of this run.
+                Ok(Err(kube::Error::Api(status))) if status.code == 400 => {
+                    let current = LogParams { previous: false, ..ended };
+                    match tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &current)).await {
+                        Ok(Ok(text)) => return Ok((key, text)),
+                        Ok(Err(error)) => reason(&error, "get", "pods/log"),
+                        Err(_) => GapReason::Timeout,
+                    }
+                }
+                Ok(Err(error)) => reason(&error, "get", "pods/log"),
+                Err(_) => GapReason::Timeout,
+            };
+            Err(Gap { input: Input::PodLogs, subject: Some(namespace), reason })
+        }
+    };
+    let (mut found, mut gaps) = (BTreeMap::new(), Vec::new());
+    for result in join_all(wanted.into_iter().map(one)).await {
+        match result {
+            Ok((key, text)) => drop(found.insert(key, text)),
+            Err(gap) => gaps.push(gap),
+        }
+    }
+    (found, gaps)
 }
 
 /// Puts what was found into its place, or the reason among the gaps.

@@ -54,6 +54,7 @@ async fn get(cluster: &Cluster, path: &str, target: &Target, resource: &str) -> 
                 _ => failure(message),
             }
         }
+        _ if dial::wants_tls(status, &body) => Outcome::Tls,
         _ => {
             let right = target.marker.as_deref().is_none_or(|m| body.windows(m.len()).any(|w| w == m.as_bytes()));
             Outcome::Http { status, right }
@@ -75,6 +76,8 @@ fn failure(message: &str) -> Outcome {
         Outcome::Timeout
     } else if has("connection reset") {
         Outcome::Reset
+    } else if has("malformed HTTP response \"\\x15\\x03") {
+        Outcome::Tls
     } else if has("EOF") {
         Outcome::Empty
     } else {

@@ -100,6 +100,7 @@ pub fn outcome(style: &Style, outcome: &Outcome) -> String {
         Outcome::Reset => Text::new("render.outcome.reset"),
         Outcome::Empty => Text::new("render.outcome.empty"),
         Outcome::NotHttp => Text::new("render.outcome.not_http"),
+        Outcome::Tls => Text::new("render.outcome.tls"),
         Outcome::Forbidden => Text::new("render.outcome.forbidden"),
         Outcome::Other { message } => return message.clone(),
     })
@@ -124,6 +125,8 @@ pub fn input(style: &Style, input: Input) -> String {
         Input::Nodes => Text::new("render.input.nodes"),
         Input::Namespaces => Text::new("render.input.namespaces"),
         Input::Events => Text::new("render.input.events"),
+        Input::PodLogs => Text::new("render.input.pod_logs"),
+        Input::NetworkPolicies => Text::new("render.input.network_policies"),
         Input::KubeProxy => Text::new("render.input.kube_proxy"),
         Input::ClientProbe => Text::new("render.input.client_probe"),
         Input::OutsiderProbe => Text::new("render.input.outsider_probe"),

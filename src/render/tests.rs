@@ -254,6 +254,7 @@ fn evidence_of_every_kind() -> Vec<Evidence> {
         Outcome::Reset,
         Outcome::Empty,
         Outcome::NotHttp,
+        Outcome::Tls,
         Outcome::Forbidden,
         Outcome::Other { message: "too many open files".into() },
     ] {

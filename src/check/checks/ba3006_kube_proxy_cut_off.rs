@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use jiff::Timestamp;
-
 use crate::check::{Check, Hop, field, rules_lead_right, where_it_hurts};
-use crate::facts::{Facts, TargetFacts, node, pod};
+use crate::facts::{Facts, TargetFacts, log, node, pod};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -17,7 +15,7 @@ pub(crate) const CHECK: Check = Check {
     inputs: &[Input::KubeProxy, Input::Nodes],
     either: &[],
     remedies: &[ActionName::RestartKubeProxy, ActionName::HostPort],
-    explains: &[Code(3003), Code(3018), Code(3019), Code(3020), Code(6001)],
+    explains: &[Code(3003), Code(3018), Code(3019), Code(3020), Code(3022), Code(6001)],
     run,
 };
 
@@ -40,8 +38,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some(node) = target.reach.node else { return Vec::new() };
     let Some(sick) = facts.proxy.pods.get(node) else { return Vec::new() };
     let name = pod::name(sick);
-    let log = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(|l| is_cut_off(l)));
-    let log = log.filter(|line| is_recent(line, facts.now()));
+    let said = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(|l| is_cut_off(l)));
+    let log = said.filter(|line| log::is_recent(line, facts.now(), RECENT));
     let stranger = facts.proxy.server.filter(|s| is_strange(facts, s));
     let hurts = where_it_hurts(target) == Severity::Error && rules_lead_right(facts, target) != Some(true);
     let confidence = match (log, stranger) {
@@ -73,22 +71,6 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 fn is_cut_off(line: &str) -> bool {
     let about_api = line.contains("https://") || line.contains("dial tcp") || line.contains("ailed to");
     about_api && CUT_OFF.iter().any(|words| line.contains(words))
-}
-
-/// Whether klog's own time of a line (`E1123 11:59:00.123456`, UTC in a container) lies in the last minutes. A
-/// kube-proxy that is well logs nothing for days, so that its last lines may tell of a start long ago.
-fn is_recent(line: &str, now: Timestamp) -> bool {
-    let mut words = line.split_whitespace();
-    let (Some(day), Some(time)) = (words.next().and_then(|w| w.get(1..)), words.next()) else { return false };
-    let today = now.strftime("%m%d").to_string();
-    let seconds = |time: &str| -> Option<i64> {
-        let mut parts = time.split(['.', ':']).map(|p| p.parse::<i64>().ok());
-        Some(parts.next()?? * 3600 + parts.next()?? * 60 + parts.next()??)
-    };
-    let age = seconds(time).map(|t| now.as_second().rem_euclid(86_400) - t);
-    // Just after midnight the line is of yesterday.
-    let age = age.map(|a| if day == today { a } else { a + 86_400 });
-    age.is_some_and(|a| (-5..RECENT).contains(&a))
 }
 
 /// An address that belongs to no node, is not the one used here and not one by which the cluster is known.

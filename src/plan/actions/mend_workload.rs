@@ -9,7 +9,7 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
     let namespace = subject.namespace.as_deref().unwrap_or(&target.target.namespace);
     let command = match finding.code {
         // A crash says why in the log of the container that ended.
-        Code(2004) => format!("kubectl -n {namespace} logs {subject} --all-containers --previous"),
+        Code(2004 | 2005) => format!("kubectl -n {namespace} logs {subject} --all-containers --previous"),
         Code(2300..=2399) => format!("kubectl -n {namespace} logs {subject} --all-containers"),
         _ => format!("kubectl -n {namespace} describe {subject}"),
     };
