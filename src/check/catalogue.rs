@@ -34,8 +34,18 @@ mod ba2003_image_unavailable;
 mod ba2004_crash_loop;
 #[path = "checks/ba2005_no_ipv6.rs"]
 mod ba2005_no_ipv6;
+#[path = "checks/ba2006_container_config.rs"]
+mod ba2006_container_config;
+#[path = "checks/ba2007_no_sandbox.rs"]
+mod ba2007_no_sandbox;
+#[path = "checks/ba2008_out_of_memory_or_evicted.rs"]
+mod ba2008_out_of_memory_or_evicted;
+#[path = "checks/ba2009_stuck_terminating.rs"]
+mod ba2009_stuck_terminating;
 #[path = "checks/ba2101_not_ready.rs"]
 mod ba2101_not_ready;
+#[path = "checks/ba2102_readiness_gate.rs"]
+mod ba2102_readiness_gate;
 #[path = "checks/ba2301_loopback_listener.rs"]
 mod ba2301_loopback_listener;
 #[path = "checks/ba2305_wrong_answer.rs"]
@@ -83,7 +93,12 @@ pub static CATALOGUE: &[Check] = &[
     ba2003_image_unavailable::CHECK,
     ba2004_crash_loop::CHECK,
     ba2005_no_ipv6::CHECK,
+    ba2006_container_config::CHECK,
+    ba2007_no_sandbox::CHECK,
+    ba2008_out_of_memory_or_evicted::CHECK,
+    ba2009_stuck_terminating::CHECK,
     ba2101_not_ready::CHECK,
+    ba2102_readiness_gate::CHECK,
     ba2301_loopback_listener::CHECK,
     ba2305_wrong_answer::CHECK,
     ba3001_no_kube_proxy::CHECK,

@@ -1,7 +1,5 @@
 //! BA4001: a node that the page depends on is not ready.
 
-use k8s_openapi::api::core::v1::Node;
-
 use crate::check::{Check, Hop, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, node, pod};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
@@ -16,7 +14,7 @@ pub(crate) const CHECK: Check = Check {
     either: &[],
     remedies: &[ActionName::MendNode, ActionName::PinToControlPlane],
     // The controller marks the pods of such a node as not ready.
-    explains: &[Code(2101), Code(2002), Code(3018), Code(5011)],
+    explains: &[Code(2002), Code(2009), Code(2101), Code(3018), Code(5011)],
     run,
 };
 
@@ -36,8 +34,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     };
     let name = node::name(sick);
     let object = ObjectRef::cluster("Node", name);
-    let (status, reason, message) = ready_condition(sick);
-    let why = if message.is_empty() { reason } else { message };
+    let (status, why) = node::ready(sick);
     let found = check.found(target, object.clone()).with("node", name).with("why", why);
     let condition = Evidence::Condition {
         object,
@@ -46,14 +43,6 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         message: why.to_owned(),
     };
     vec![found.severity(severity).confidence(confidence).because(condition).because_of(target.reach.failure())]
-}
-
-fn ready_condition(node: &Node) -> (&str, &str, &str) {
-    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let ready = conditions.and_then(|c| c.iter().find(|c| c.type_ == "Ready"));
-    ready.map_or(("Unknown", "", ""), |c| {
-        (c.status.as_str(), c.reason.as_deref().unwrap_or_default(), c.message.as_deref().unwrap_or_default())
-    })
 }
 
 #[cfg(test)]
