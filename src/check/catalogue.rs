@@ -46,10 +46,20 @@ mod ba2009_stuck_terminating;
 mod ba2101_not_ready;
 #[path = "checks/ba2102_readiness_gate.rs"]
 mod ba2102_readiness_gate;
+#[path = "checks/ba2103_still_starting.rs"]
+mod ba2103_still_starting;
 #[path = "checks/ba2301_loopback_listener.rs"]
 mod ba2301_loopback_listener;
+#[path = "checks/ba2302_not_listening.rs"]
+mod ba2302_not_listening;
+#[path = "checks/ba2303_one_family_listener.rs"]
+mod ba2303_one_family_listener;
+#[path = "checks/ba2304_speaks_tls.rs"]
+mod ba2304_speaks_tls;
 #[path = "checks/ba2305_wrong_answer.rs"]
 mod ba2305_wrong_answer;
+#[path = "checks/ba2306_some_replicas_bad.rs"]
+mod ba2306_some_replicas_bad;
 #[path = "checks/ba3001_no_kube_proxy.rs"]
 mod ba3001_no_kube_proxy;
 #[path = "checks/ba3002_kube_proxy_not_scheduled.rs"]
@@ -99,8 +109,13 @@ pub static CATALOGUE: &[Check] = &[
     ba2009_stuck_terminating::CHECK,
     ba2101_not_ready::CHECK,
     ba2102_readiness_gate::CHECK,
+    ba2103_still_starting::CHECK,
     ba2301_loopback_listener::CHECK,
+    ba2302_not_listening::CHECK,
+    ba2303_one_family_listener::CHECK,
+    ba2304_speaks_tls::CHECK,
     ba2305_wrong_answer::CHECK,
+    ba2306_some_replicas_bad::CHECK,
     ba3001_no_kube_proxy::CHECK,
     ba3002_kube_proxy_not_scheduled::CHECK,
     ba3003_kube_proxy_crash_loop::CHECK,

@@ -12,6 +12,9 @@ use crate::model::{Act, ActionName, Allow, Confidence, Finding, Plan, Severity, 
 /// Codes of causes where a policy or a mesh denies on purpose.
 const DENIED_ON_PURPOSE: std::ops::RangeInclusive<u16> = 7000..=7999;
 
+/// Codes of causes in the pod itself, which every way into it meets: it listens on no port, or speaks TLS on it.
+const MET_INSIDE: [u16; 2] = [2302, 2304];
+
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
 pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     let mut plan = Plan::default();
@@ -98,10 +101,12 @@ impl Choice<'_, '_> {
         self.errors.iter().any(|f| DENIED_ON_PURPOSE.contains(&f.code.0))
     }
 
-    /// Whether a forward would lead to the page as things are: a ready pod, on the port that is known to be right.
+    /// Whether a forward would lead to the page as things are: a ready pod that listens, on the port that is known to be
+    /// right.
     fn carries(&self) -> bool {
         let ready = self.target.service.as_ref().is_some_and(|s| s.usable().any(|e| !e.terminating));
-        ready && !self.errors.iter().any(|f| f.remedies.contains(&ActionName::TargetPort))
+        let elsewhere = |f: &&Finding| f.remedies.contains(&ActionName::TargetPort) || MET_INSIDE.contains(&f.code.0);
+        ready && !self.errors.iter().any(elsewhere)
     }
 
     /// Plans the first rung that can be taken for this cause; false where there is none.

@@ -13,20 +13,28 @@ pub(crate) const CHECK: Check = Check {
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods],
     either: &[Input::PodProxy, Input::PortForward],
     remedies: &[ActionName::TargetPort],
-    explains: &[Code(3018)],
+    explains: &[Code(2302), Code(3018)],
     run,
 };
 
-fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
+fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.exposed().filter(|s| s.is_sound()) else { return Vec::new() };
     let (Some(PortRef::Number(number)), Some((index, _))) = (service.target_port(), service.port) else {
         return Vec::new();
     };
     let declared = pod::declared_ports(service.containers());
-    let undeclared = !declared.is_empty() && declared.iter().all(|(_, p)| *p != number);
+    // On the port that the pods themselves declare, the Service is right and the application is not.
+    if declared.iter().any(|(_, p)| *p == number) {
+        return Vec::new();
+    }
+    let undeclared = !declared.is_empty();
     let mut confidence = None;
     let mut telling = Vec::new();
     for name in service.usable().filter_map(|e| e.pod) {
+        let young = |p| pod::name(p) == name && pod::is_warming(p, Some(number), facts.now());
+        if service.live_pods().any(young) {
+            return Vec::new();
+        }
         let from_outside: Vec<_> = target.reach.to_pod(name).filter(|p| p.port == number).collect();
         let inside = target.reach.port_forward.iter().find(|p| p.pod.as_deref() == Some(name) && p.port == number);
         let refused = from_outside.iter().any(|p| p.outcome == Outcome::Refused);

@@ -14,7 +14,7 @@ pub(crate) const CHECK: Check = Check {
     either: &[],
     remedies: &[ActionName::OpenForward, ActionName::MendWorkload],
     // A readiness probe dials the pod IP and fails for the same reason.
-    explains: &[Code(2101), Code(3018)],
+    explains: &[Code(2101), Code(2306), Code(3018)],
     run,
 };
 
@@ -24,7 +24,8 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         let name = pod::name(sick);
         for inside in target.reach.port_forward.iter().filter(|p| p.pod.as_deref() == Some(name)) {
             let from_outside: Vec<_> = target.reach.to_pod(name).filter(|p| p.port == inside.port).collect();
-            let listens = matches!(inside.outcome, Outcome::Http { .. } | Outcome::NotHttp | Outcome::Silent);
+            let listens =
+                matches!(inside.outcome, Outcome::Http { .. } | Outcome::NotHttp | Outcome::Tls | Outcome::Silent);
             let refused = from_outside.iter().any(|p| p.outcome == Outcome::Refused)
                 && !from_outside.iter().any(|p| p.outcome.connected());
             if !listens || !refused {
