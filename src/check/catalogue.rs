@@ -66,14 +66,28 @@ mod ba3001_no_kube_proxy;
 mod ba3002_kube_proxy_not_scheduled;
 #[path = "checks/ba3003_kube_proxy_crash_loop.rs"]
 mod ba3003_kube_proxy_crash_loop;
+#[path = "checks/ba3004_conntrack_denied.rs"]
+mod ba3004_conntrack_denied;
+#[path = "checks/ba3005_kube_proxy_forbidden.rs"]
+mod ba3005_kube_proxy_forbidden;
 #[path = "checks/ba3006_kube_proxy_cut_off.rs"]
 mod ba3006_kube_proxy_cut_off;
+#[path = "checks/ba3007_kube_proxy_not_running.rs"]
+mod ba3007_kube_proxy_not_running;
+#[path = "checks/ba3008_node_port_addresses.rs"]
+mod ba3008_node_port_addresses;
+#[path = "checks/ba3009_mode_mismatch.rs"]
+mod ba3009_mode_mismatch;
 #[path = "checks/ba3018_node_port_unserved.rs"]
 mod ba3018_node_port_unserved;
 #[path = "checks/ba3019_stale_rules.rs"]
 mod ba3019_stale_rules;
 #[path = "checks/ba3020_rules_missing.rs"]
 mod ba3020_rules_missing;
+#[path = "checks/ba3021_kube_proxy_wedged.rs"]
+mod ba3021_kube_proxy_wedged;
+#[path = "checks/ba3022_another_application.rs"]
+mod ba3022_another_application;
 #[path = "checks/ba4001_node_not_ready.rs"]
 mod ba4001_node_not_ready;
 #[path = "checks/ba4002_forwarding_off.rs"]
@@ -119,10 +133,17 @@ pub static CATALOGUE: &[Check] = &[
     ba3001_no_kube_proxy::CHECK,
     ba3002_kube_proxy_not_scheduled::CHECK,
     ba3003_kube_proxy_crash_loop::CHECK,
+    ba3004_conntrack_denied::CHECK,
+    ba3005_kube_proxy_forbidden::CHECK,
     ba3006_kube_proxy_cut_off::CHECK,
+    ba3007_kube_proxy_not_running::CHECK,
+    ba3008_node_port_addresses::CHECK,
+    ba3009_mode_mismatch::CHECK,
     ba3018_node_port_unserved::CHECK,
     ba3019_stale_rules::CHECK,
     ba3020_rules_missing::CHECK,
+    ba3021_kube_proxy_wedged::CHECK,
+    ba3022_another_application::CHECK,
     ba4001_node_not_ready::CHECK,
     ba4002_forwarding_off::CHECK,
     ba4004_dropped_on_node::CHECK,

@@ -8,6 +8,7 @@ pub mod path;
 pub mod runner;
 #[cfg(test)]
 pub(crate) mod sample;
+pub(crate) mod stale;
 
 use std::collections::BTreeMap;
 

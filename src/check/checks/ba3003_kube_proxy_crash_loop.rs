@@ -1,7 +1,8 @@
 //! BA3003: kube-proxy crashes on the node that browsers dial.
 
 use crate::check::{Check, Hop, rules_lead_right, where_it_hurts};
-use crate::facts::{Facts, TargetFacts, pod};
+use crate::facts::pod::{self, TroubleKind};
+use crate::facts::{Facts, TargetFacts};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -21,9 +22,9 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let pods = &facts.proxy.pods;
     let dialled = target.reach.node.map(|n| (n, pods.get(n)));
     let sick = match dialled {
-        Some((node, found)) => found.filter(|p| pod::trouble(p).is_some()).map(|p| (node, *p)),
+        Some((node, found)) => found.filter(|p| crashes(p)).map(|p| (node, *p)),
         // Where nobody knows which node is dialled, all of them must be sick.
-        None if pods.values().all(|p| pod::trouble(p).is_some()) => pods.iter().next().map(|(n, p)| (*n, *p)),
+        None if pods.values().all(|p| crashes(p)) => pods.iter().next().map(|(n, p)| (*n, *p)),
         None => None,
     };
     let Some((node, sick)) = sick else { return Vec::new() };
@@ -51,6 +52,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         Some(line) => found.because(Evidence::Log { object, line: line.to_owned() }),
         None => found,
     }]
+}
+
+fn crashes(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+    pod::trouble(pod).is_some_and(|t| t.kind == TroubleKind::Crash)
 }
 
 /// The last line that klog marks as an error or fatal, else the last line.

@@ -1,7 +1,8 @@
 //! BA3019: this node's rules lead the nodePort to pods that are gone, and nobody brings them up to date.
 
+use crate::check::stale::{Stale, stale};
 use crate::check::{Check, Hop};
-use crate::facts::{Facts, TargetFacts, pod};
+use crate::facts::{Facts, TargetFacts};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -17,33 +18,10 @@ pub(crate) const CHECK: Check = Check {
     run,
 };
 
-/// A kube-proxy that runs has this many seconds to follow a change before it counts as stuck.
-const PATIENCE: i64 = 30;
-
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some(service) = target.stuck() else { return Vec::new() };
-    let rules = facts.snapshot.host.as_ref().and_then(|h| h.rules.as_ref());
-    let here = facts.snapshot.stand.node.as_deref().filter(|n| target.reach.node == Some(n));
-    let (Some(rules), Some(node), Some(port)) = (rules, here, service.node_port()) else { return Vec::new() };
-    let Some(rule) = rules.node_port(port) else { return Vec::new() };
-    let stale = rule.backends.iter().filter(|b| !service.leads_here(b)).count();
-    // With externalTrafficPolicy Local a rule without backends is right on a node without pods.
-    let rejects = rule.backends.is_empty() && rule.rejects && !service.is_local();
-    let dead = (stale > 0 && stale == rule.backends.len()) || rejects;
-    if !dead || target.reach.answers != Some(false) {
+    let (Some(Stale { node, rule, gone }), Some(service)) = (stale(facts, target), target.stuck()) else {
         return Vec::new();
-    }
-    let gone = facts.proxy.is_gone_from(node);
-    let follows = facts.proxy.runs_on(node) && {
-        let now = facts.now();
-        let mut changes = service.live_pods().flat_map(|p| [pod::age(p, now), pod::ready_for(p, now)]).flatten();
-        changes.any(|age| age < PATIENCE)
-            || service.unchanged_for(now).is_none_or(|s| s < PATIENCE)
-            || facts.proxy.has_just_started(node, now, PATIENCE)
     };
-    if follows || !(gone || facts.proxy.runs_on(node)) {
-        return Vec::new();
-    }
     let mut found = check
         .found(target, ObjectRef::cluster("Node", node))
         .with("node", node)

@@ -1,0 +1,123 @@
+//! BA3021: kube-proxy's process is there, but stuck: it says nothing when asked for its health, and its rules stay as they were.
+
+use crate::check::stale::{is_following, stale};
+use crate::check::{Check, Hop};
+use crate::facts::proxy::Kind;
+use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Outcome, Severity};
+
+pub(crate) const CHECK: Check = Check {
+    code: Code(3021),
+    slug: "kube-proxy-wedged",
+    hop: Hop::ServiceProxy,
+    severity: Severity::Error,
+    confidence: Confidence::Certain,
+    inputs: &[Input::Services, Input::EndpointSlices, Input::KubeProxy, Input::Rules, Input::NodeSettings],
+    either: &[],
+    remedies: &[ActionName::RestartKubeProxy, ActionName::HostPort],
+    explains: &[Code(3018), Code(3019), Code(3020), Code(3022)],
+    run,
+};
+
+fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
+    let (Some(service), Some(host)) = (target.exposed(), &facts.snapshot.host) else { return Vec::new() };
+    let here = facts.snapshot.stand.node.as_deref().filter(|n| target.reach.node == Some(n));
+    let (Some(node), Some(rules), Some(health)) = (here, &host.rules, &host.proxy_health) else { return Vec::new() };
+    // 503: an update has been waiting for longer than two sync periods (or the node is about to be removed).
+    let (silent, late) = (matches!(health.outcome, Outcome::Silent | Outcome::Timeout), is_late(&health.outcome));
+    if !facts.proxy.runs_on(node) || !(silent || late) || facts.proxy.has_just_started(node, facts.now(), 30) {
+        return Vec::new();
+    }
+    let dead = stale(facts, target).filter(|s| !s.gone).map(|s| s.rule);
+    let local = service.is_local() && !service.usable().any(|e| e.node == Some(node));
+    let port = service.node_port().unwrap_or_default();
+    let missing = dead.is_none()
+        && target.stuck().is_some()
+        && target.reach.answers == Some(false)
+        && !local
+        && rules.node_port(port).is_none()
+        && !is_following(facts, target, node);
+    let hurts = dead.is_some() || missing;
+    // Late alone, with rules that are right, may have another reason; a silent one fails at the next change.
+    if !hurts && !silent {
+        return Vec::new();
+    }
+    let name = facts.proxy.pods.get(node).map(|p| pod::name(p)).unwrap_or_default();
+    let mut found = check
+        .found(target, ObjectRef::cluster("Node", node))
+        .with("node", node)
+        .with("pod", name)
+        .severity(if hurts { Severity::Error } else { Severity::Warning })
+        .confidence(if hurts && silent { Confidence::Certain } else { Confidence::Likely });
+    if facts.proxy.kind == Kind::Embedded {
+        found.remedies.retain(|r| *r != ActionName::RestartKubeProxy);
+    }
+    found = found.because_of([health]);
+    if let Some(rule) = dead {
+        found = found.because(Evidence::Rule { node: node.to_owned(), rule: rule.clone() });
+    }
+    if missing {
+        found = found.because(Evidence::NoRule { node: node.to_owned(), port });
+    }
+    vec![found.because_of(target.reach.failure())]
+}
+
+fn is_late(health: &Outcome) -> bool {
+    matches!(health, Outcome::Http { status: 503, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::sample::Sample;
+    use crate::model::{Confidence, Severity};
+    use serde_json::{Value, json};
+
+    fn health(outcome: Value) -> Value {
+        let mut probe = json!({"vantage": "client", "host": "127.0.0.1", "port": 10256, "millis": 1000});
+        for (key, value) in outcome.as_object().into_iter().flatten() {
+            probe[key] = value.clone();
+        }
+        probe
+    }
+
+    fn wedged() -> Sample {
+        let mut sample = Sample::healthy();
+        sample.0["host"]["proxyHealth"] = health(json!({"outcome": "silent"}));
+        sample
+    }
+
+    fn stale(mut sample: Sample) -> Sample {
+        sample.0["host"]["rules"]["nodePorts"][0]["backends"] = json!(["10.244.1.99:9080"]);
+        sample.answer(json!({"outcome": "noRoute"}));
+        sample
+    }
+
+    #[test]
+    fn stale_rules_are_its_consequence() {
+        assert_eq!(stale(wedged()).said(), [(3021, Severity::Error)]);
+        assert_eq!(stale(wedged()).finding(3021).confidence, Confidence::Certain);
+    }
+
+    #[test]
+    fn a_missing_rule_cannot_be_had_by_waking_what_does_not_hear() {
+        let mut sample = wedged();
+        sample.0["host"]["rules"]["nodePorts"] = json!([]);
+        sample.answer(json!({"outcome": "refused"}));
+        assert_eq!(sample.said(), [(3021, Severity::Error)]);
+    }
+
+    #[test]
+    fn before_the_pod_moves_it_is_a_warning() {
+        assert_eq!(wedged().said(), [(3021, Severity::Warning)]);
+    }
+
+    #[test]
+    fn one_that_is_well_or_cannot_be_asked_is_not_accused() {
+        let mut sample = stale(Sample::healthy());
+        sample.0["host"]["proxyHealth"] = health(json!({"outcome": "http", "status": 200, "right": true}));
+        assert_eq!(sample.said(), [(3019, Severity::Error)]);
+        let mut sample = Sample::healthy();
+        sample.0["host"]["proxyHealth"] = health(json!({"outcome": "http", "status": 503, "right": true}));
+        assert_eq!(sample.said(), []);
+    }
+}
