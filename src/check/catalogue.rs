@@ -94,10 +94,22 @@ mod ba4001_node_not_ready;
 mod ba4002_forwarding_off;
 #[path = "checks/ba4004_dropped_on_node.rs"]
 mod ba4004_dropped_on_node;
+#[path = "checks/ba5001_no_pod_network.rs"]
+mod ba5001_no_pod_network;
+#[path = "checks/ba5008_pod_network_overlap.rs"]
+mod ba5008_pod_network_overlap;
+#[path = "checks/ba5010_control_plane_off_pod_network.rs"]
+mod ba5010_control_plane_off_pod_network;
 #[path = "checks/ba5011_no_path_between_nodes.rs"]
 mod ba5011_no_path_between_nodes;
 #[path = "checks/ba6001_dropped_on_the_way.rs"]
 mod ba6001_dropped_on_the_way;
+#[path = "checks/ba7001_network_policy.rs"]
+mod ba7001_network_policy;
+#[path = "checks/ba7004_mesh_wants_mtls.rs"]
+mod ba7004_mesh_wants_mtls;
+#[path = "checks/ba7005_mesh_forbids.rs"]
+mod ba7005_mesh_forbids;
 
 /// Every check there is.
 pub static CATALOGUE: &[Check] = &[
@@ -147,6 +159,12 @@ pub static CATALOGUE: &[Check] = &[
     ba4001_node_not_ready::CHECK,
     ba4002_forwarding_off::CHECK,
     ba4004_dropped_on_node::CHECK,
+    ba5001_no_pod_network::CHECK,
+    ba5008_pod_network_overlap::CHECK,
+    ba5010_control_plane_off_pod_network::CHECK,
     ba5011_no_path_between_nodes::CHECK,
     ba6001_dropped_on_the_way::CHECK,
+    ba7001_network_policy::CHECK,
+    ba7004_mesh_wants_mtls::CHECK,
+    ba7005_mesh_forbids::CHECK,
 ];

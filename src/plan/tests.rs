@@ -75,7 +75,7 @@ fn said(plan: &Plan) -> String {
 #[test]
 fn as_root_on_the_node_that_the_address_leads_to() {
     let system = &[Allow::System][..];
-    let table: [(&str, &[Allow], &str); 26] = [
+    let table: [(&str, &[Allow], &str); 32] = [
         ("healthy_kubeadm", &[], " | "),
         ("ba1001", &[], " | create-service"),
         ("ba1002", &[], "open-forward service-node-port | "),
@@ -88,6 +88,8 @@ fn as_root_on_the_node_that_the_address_leads_to() {
         ("ba2001", &[], "scale open-forward | "),
         ("ba2003", &[], " | mend-workload"),
         ("ba2301", &[], "open-forward | mend-workload"),
+        ("ba2302", &[], " | mend-workload"),
+        ("ba2303", &[], "open-forward | mend-workload"),
         ("ba3001", &[], "open-forward | install-kube-proxy"),
         ("ba3002", &[], "open-forward open-forward | schedule-kube-proxy(system)"),
         ("ba3002", system, "open-forward open-forward schedule-kube-proxy | "),
@@ -97,10 +99,14 @@ fn as_root_on_the_node_that_the_address_leads_to() {
         ("ba3020", &[], "open-forward wake-kube-proxy | "),
         ("ba3020_nftables", &[], "open-forward | restart-kube-proxy(system)"),
         ("ba3020_nftables", system, "open-forward restart-kube-proxy | "),
+        ("ba3021", &[], "open-forward | restart-kube-proxy(system)"),
+        ("ba3021", system, "open-forward restart-kube-proxy | "),
+        ("ba3022", &[], "open-forward | schedule-kube-proxy(system)"),
         ("ba4001", &[], "pin-to-control-plane open-forward | mend-node"),
         ("ba4002", &[], "open-forward | "),
         ("ba5011", &[], "open-forward pin-to-control-plane | restore-route"),
         ("ba6001_near_miss", &[], " | "),
+        ("ba7001", &[], " | open-forward(policy)"),
         ("ba3002_behind_cluster_ip", system, "open-forward service-node-port | "),
     ];
     let wrong: Vec<String> = table

@@ -1,7 +1,7 @@
 //! BA2305: the application answers, but not with the page that is expected.
 
 use crate::check::{Check, Hop};
-use crate::facts::{Facts, TargetFacts};
+use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -10,7 +10,7 @@ pub(crate) const CHECK: Check = Check {
     hop: Hop::Pod,
     severity: Severity::Error,
     confidence: Confidence::Likely,
-    inputs: &[Input::Services, Input::EndpointSlices],
+    inputs: &[Input::Services, Input::EndpointSlices, Input::Pods],
     either: &[Input::PodProxy, Input::PortForward],
     remedies: &[ActionName::MendWorkload],
     explains: &[Code(3018)],
@@ -29,6 +29,10 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
     let (Some(arrived), true, Some(pod)) = (arrived, pods_agree, service.usable().find_map(|e| e.pod)) else {
         return Vec::new();
     };
+    // A mesh's proxy before the application may have answered in its stead: only past it the application is heard.
+    if reach.port_forward.is_empty() && service.live_pods().any(pod::has_istio) {
+        return Vec::new();
+    }
     let status = match arrived.outcome {
         Outcome::Http { status, .. } => format!("HTTP {status}"),
         _ => String::new(),
