@@ -20,10 +20,16 @@ mod ba1007_node_port_taken;
 mod ba1101_target_port_closed;
 #[path = "checks/ba1102_target_port_name_unknown.rs"]
 mod ba1102_target_port_name_unknown;
+#[path = "checks/ba1104_protocol_not_tcp.rs"]
+mod ba1104_protocol_not_tcp;
 #[path = "checks/ba1201_selector_matches_nothing.rs"]
 mod ba1201_selector_matches_nothing;
+#[path = "checks/ba1202_no_selector.rs"]
+mod ba1202_no_selector;
 #[path = "checks/ba1301_local_policy.rs"]
 mod ba1301_local_policy;
+#[path = "checks/ba1304_service_proxy_name.rs"]
+mod ba1304_service_proxy_name;
 #[path = "checks/ba2001_scaled_to_zero.rs"]
 mod ba2001_scaled_to_zero;
 #[path = "checks/ba2002_pod_pending.rs"]
@@ -74,8 +80,11 @@ pub static CATALOGUE: &[Check] = &[
     ba1007_node_port_taken::CHECK,
     ba1101_target_port_closed::CHECK,
     ba1102_target_port_name_unknown::CHECK,
+    ba1104_protocol_not_tcp::CHECK,
     ba1201_selector_matches_nothing::CHECK,
+    ba1202_no_selector::CHECK,
     ba1301_local_policy::CHECK,
+    ba1304_service_proxy_name::CHECK,
     ba2001_scaled_to_zero::CHECK,
     ba2002_pod_pending::CHECK,
     ba2003_image_unavailable::CHECK,
