@@ -22,12 +22,18 @@ mod ba1101_target_port_closed;
 mod ba1102_target_port_name_unknown;
 #[path = "checks/ba1104_protocol_not_tcp.rs"]
 mod ba1104_protocol_not_tcp;
+#[path = "checks/ba1105_other_port_of_the_service.rs"]
+mod ba1105_other_port_of_the_service;
 #[path = "checks/ba1201_selector_matches_nothing.rs"]
 mod ba1201_selector_matches_nothing;
 #[path = "checks/ba1202_no_selector.rs"]
 mod ba1202_no_selector;
+#[path = "checks/ba1203_selector_too_wide.rs"]
+mod ba1203_selector_too_wide;
 #[path = "checks/ba1301_local_policy.rs"]
 mod ba1301_local_policy;
+#[path = "checks/ba1303_affinity_to_failing_pod.rs"]
+mod ba1303_affinity_to_failing_pod;
 #[path = "checks/ba1304_service_proxy_name.rs"]
 mod ba1304_service_proxy_name;
 #[path = "checks/ba2001_scaled_to_zero.rs"]
@@ -81,9 +87,12 @@ pub static CATALOGUE: &[Check] = &[
     ba1101_target_port_closed::CHECK,
     ba1102_target_port_name_unknown::CHECK,
     ba1104_protocol_not_tcp::CHECK,
+    ba1105_other_port_of_the_service::CHECK,
     ba1201_selector_matches_nothing::CHECK,
     ba1202_no_selector::CHECK,
+    ba1203_selector_too_wide::CHECK,
     ba1301_local_policy::CHECK,
+    ba1303_affinity_to_failing_pod::CHECK,
     ba1304_service_proxy_name::CHECK,
     ba2001_scaled_to_zero::CHECK,
     ba2002_pod_pending::CHECK,
