@@ -36,6 +36,10 @@ mod ba1301_local_policy;
 mod ba1303_affinity_to_failing_pod;
 #[path = "checks/ba1304_service_proxy_name.rs"]
 mod ba1304_service_proxy_name;
+#[path = "checks/ba1305_slices_marked_headless.rs"]
+mod ba1305_slices_marked_headless;
+#[path = "checks/ba1306_address_family.rs"]
+mod ba1306_address_family;
 #[path = "checks/ba2001_scaled_to_zero.rs"]
 mod ba2001_scaled_to_zero;
 #[path = "checks/ba2002_pod_pending.rs"]
@@ -94,6 +98,8 @@ pub static CATALOGUE: &[Check] = &[
     ba1301_local_policy::CHECK,
     ba1303_affinity_to_failing_pod::CHECK,
     ba1304_service_proxy_name::CHECK,
+    ba1305_slices_marked_headless::CHECK,
+    ba1306_address_family::CHECK,
     ba2001_scaled_to_zero::CHECK,
     ba2002_pod_pending::CHECK,
     ba2003_image_unavailable::CHECK,
