@@ -16,6 +16,8 @@ mod ba1004_headless;
 mod ba1005_other_node_port;
 #[path = "checks/ba1007_node_port_taken.rs"]
 mod ba1007_node_port_taken;
+#[path = "checks/ba1008_node_port_in_use.rs"]
+mod ba1008_node_port_in_use;
 #[path = "checks/ba1101_target_port_closed.rs"]
 mod ba1101_target_port_closed;
 #[path = "checks/ba1102_target_port_name_unknown.rs"]
@@ -32,6 +34,8 @@ mod ba1202_no_selector;
 mod ba1203_selector_too_wide;
 #[path = "checks/ba1301_local_policy.rs"]
 mod ba1301_local_policy;
+#[path = "checks/ba1302_internal_local_policy.rs"]
+mod ba1302_internal_local_policy;
 #[path = "checks/ba1303_affinity_to_failing_pod.rs"]
 mod ba1303_affinity_to_failing_pod;
 #[path = "checks/ba1304_service_proxy_name.rs"]
@@ -40,6 +44,10 @@ mod ba1304_service_proxy_name;
 mod ba1305_slices_marked_headless;
 #[path = "checks/ba1306_address_family.rs"]
 mod ba1306_address_family;
+#[path = "checks/ba1307_source_ranges.rs"]
+mod ba1307_source_ranges;
+#[path = "checks/ba1308_no_node_ports_allocated.rs"]
+mod ba1308_no_node_ports_allocated;
 #[path = "checks/ba2001_scaled_to_zero.rs"]
 mod ba2001_scaled_to_zero;
 #[path = "checks/ba2002_pod_pending.rs"]
@@ -88,6 +96,7 @@ pub static CATALOGUE: &[Check] = &[
     ba1004_headless::CHECK,
     ba1005_other_node_port::CHECK,
     ba1007_node_port_taken::CHECK,
+    ba1008_node_port_in_use::CHECK,
     ba1101_target_port_closed::CHECK,
     ba1102_target_port_name_unknown::CHECK,
     ba1104_protocol_not_tcp::CHECK,
@@ -96,10 +105,13 @@ pub static CATALOGUE: &[Check] = &[
     ba1202_no_selector::CHECK,
     ba1203_selector_too_wide::CHECK,
     ba1301_local_policy::CHECK,
+    ba1302_internal_local_policy::CHECK,
     ba1303_affinity_to_failing_pod::CHECK,
     ba1304_service_proxy_name::CHECK,
     ba1305_slices_marked_headless::CHECK,
     ba1306_address_family::CHECK,
+    ba1307_source_ranges::CHECK,
+    ba1308_no_node_ports_allocated::CHECK,
     ba2001_scaled_to_zero::CHECK,
     ba2002_pod_pending::CHECK,
     ba2003_image_unavailable::CHECK,
