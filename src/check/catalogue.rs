@@ -14,6 +14,8 @@ mod ba1003_external_name;
 mod ba1004_headless;
 #[path = "checks/ba1005_other_node_port.rs"]
 mod ba1005_other_node_port;
+#[path = "checks/ba1006_node_port_out_of_range.rs"]
+mod ba1006_node_port_out_of_range;
 #[path = "checks/ba1007_node_port_taken.rs"]
 mod ba1007_node_port_taken;
 #[path = "checks/ba1008_node_port_in_use.rs"]
@@ -48,6 +50,12 @@ mod ba1306_address_family;
 mod ba1307_source_ranges;
 #[path = "checks/ba1308_no_node_ports_allocated.rs"]
 mod ba1308_no_node_ports_allocated;
+#[path = "checks/ba1309_endpoints_not_mirrored.rs"]
+mod ba1309_endpoints_not_mirrored;
+#[path = "checks/ba1310_controllers_silent.rs"]
+mod ba1310_controllers_silent;
+#[path = "checks/ba1311_scheduler_silent.rs"]
+mod ba1311_scheduler_silent;
 #[path = "checks/ba2001_scaled_to_zero.rs"]
 mod ba2001_scaled_to_zero;
 #[path = "checks/ba2002_pod_pending.rs"]
@@ -95,6 +103,7 @@ pub static CATALOGUE: &[Check] = &[
     ba1003_external_name::CHECK,
     ba1004_headless::CHECK,
     ba1005_other_node_port::CHECK,
+    ba1006_node_port_out_of_range::CHECK,
     ba1007_node_port_taken::CHECK,
     ba1008_node_port_in_use::CHECK,
     ba1101_target_port_closed::CHECK,
@@ -112,6 +121,9 @@ pub static CATALOGUE: &[Check] = &[
     ba1306_address_family::CHECK,
     ba1307_source_ranges::CHECK,
     ba1308_no_node_ports_allocated::CHECK,
+    ba1309_endpoints_not_mirrored::CHECK,
+    ba1310_controllers_silent::CHECK,
+    ba1311_scheduler_silent::CHECK,
     ba2001_scaled_to_zero::CHECK,
     ba2002_pod_pending::CHECK,
     ba2003_image_unavailable::CHECK,

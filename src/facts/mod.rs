@@ -3,8 +3,10 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod leader;
 pub mod nearest;
 pub mod node;
+pub mod node_ports;
 pub mod placement;
 pub mod pod;
 pub mod proxy;

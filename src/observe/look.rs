@@ -127,7 +127,8 @@ async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &
     );
     gaps.extend(more_gaps);
     gaps.extend(other_gaps);
-    let objects = Objects { services, namespaces, ..rest };
+    let mut objects = Objects { services, namespaces, ..rest };
+    objects::endpoints(cluster, targets, &mut objects, &mut gaps).await;
     let (server_host, server_port, nodes) = (cluster.server_host.clone(), cluster.server_port, objects.nodes.clone());
     let stood = tokio::task::spawn_blocking(move || {
         let stand = node::stand(&server_host, server_port, &nodes);
