@@ -4,6 +4,14 @@ use super::Check;
 
 #[path = "checks/ba0101_wrong_address.rs"]
 mod ba0101_wrong_address;
+#[path = "checks/ba0103_https_on_http_port.rs"]
+mod ba0103_https_on_http_port;
+#[path = "checks/ba0104_wrong_url.rs"]
+mod ba0104_wrong_url;
+#[path = "checks/ba0105_name_leads_elsewhere.rs"]
+mod ba0105_name_leads_elsewhere;
+#[path = "checks/ba0107_cluster_in_containers.rs"]
+mod ba0107_cluster_in_containers;
 #[path = "checks/ba1001_service_missing.rs"]
 mod ba1001_service_missing;
 #[path = "checks/ba1002_cluster_ip.rs"]
@@ -98,6 +106,10 @@ mod ba6001_dropped_on_the_way;
 /// Every check there is.
 pub static CATALOGUE: &[Check] = &[
     ba0101_wrong_address::CHECK,
+    ba0103_https_on_http_port::CHECK,
+    ba0104_wrong_url::CHECK,
+    ba0105_name_leads_elsewhere::CHECK,
+    ba0107_cluster_in_containers::CHECK,
     ba1001_service_missing::CHECK,
     ba1002_cluster_ip::CHECK,
     ba1003_external_name::CHECK,
