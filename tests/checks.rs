@@ -158,7 +158,7 @@ fn checks_claim_no_more_than_the_catalogue() {
     }
 }
 
-const INPUTS: [Input; 17] = [
+const INPUTS: [Input; 20] = [
     Input::Services,
     Input::EndpointSlices,
     Input::Pods,
@@ -169,6 +169,9 @@ const INPUTS: [Input; 17] = [
     Input::PodLogs,
     Input::NetworkPolicies,
     Input::KubeProxy,
+    Input::Leases,
+    Input::Endpoints,
+    Input::ApiServer,
     Input::ClientProbe,
     Input::OutsiderProbe,
     Input::PodProxy,
@@ -198,6 +201,9 @@ fn deny(snapshot: &mut Snapshot, input: Input) {
             objects.kube_proxy_config = None;
             objects.kube_proxy_logs.clear();
         }
+        Input::Leases => objects.leases.clear(),
+        Input::Endpoints => objects.endpoints.clear(),
+        Input::ApiServer => objects.api_server_pods.clear(),
         Input::ClientProbe => blind(Vantage::Client),
         Input::OutsiderProbe => blind(Vantage::Outsider),
         Input::PodProxy => blind(Vantage::PodProxy),
@@ -321,7 +327,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_lists_does_not_matter(by in proptest::collection::vec(0usize..64, 12)) {
+    fn the_order_of_lists_does_not_matter(by in proptest::collection::vec(0usize..64, 15)) {
         for fixture in fixtures() {
             let mut snapshot = fixture.snapshot.clone();
             let objects = &mut snapshot.objects;
@@ -340,6 +346,9 @@ proptest! {
             turn(&mut snapshot.probes, by[9]);
             turn(&mut snapshot.addresses, by[10]);
             turn(&mut snapshot.gaps, by[11]);
+            turn(&mut snapshot.objects.leases, by[12]);
+            turn(&mut snapshot.objects.endpoints, by[13]);
+            turn(&mut snapshot.objects.api_server_pods, by[14]);
             prop_assert_eq!(findings(&snapshot), findings(&fixture.snapshot), "{}", fixture.stem);
         }
     }

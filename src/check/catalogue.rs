@@ -4,6 +4,14 @@ use super::Check;
 
 #[path = "checks/ba0101_wrong_address.rs"]
 mod ba0101_wrong_address;
+#[path = "checks/ba0103_https_on_http_port.rs"]
+mod ba0103_https_on_http_port;
+#[path = "checks/ba0104_wrong_url.rs"]
+mod ba0104_wrong_url;
+#[path = "checks/ba0105_name_leads_elsewhere.rs"]
+mod ba0105_name_leads_elsewhere;
+#[path = "checks/ba0107_cluster_in_containers.rs"]
+mod ba0107_cluster_in_containers;
 #[path = "checks/ba1001_service_missing.rs"]
 mod ba1001_service_missing;
 #[path = "checks/ba1002_cluster_ip.rs"]
@@ -14,16 +22,48 @@ mod ba1003_external_name;
 mod ba1004_headless;
 #[path = "checks/ba1005_other_node_port.rs"]
 mod ba1005_other_node_port;
+#[path = "checks/ba1006_node_port_out_of_range.rs"]
+mod ba1006_node_port_out_of_range;
 #[path = "checks/ba1007_node_port_taken.rs"]
 mod ba1007_node_port_taken;
+#[path = "checks/ba1008_node_port_in_use.rs"]
+mod ba1008_node_port_in_use;
 #[path = "checks/ba1101_target_port_closed.rs"]
 mod ba1101_target_port_closed;
 #[path = "checks/ba1102_target_port_name_unknown.rs"]
 mod ba1102_target_port_name_unknown;
+#[path = "checks/ba1104_protocol_not_tcp.rs"]
+mod ba1104_protocol_not_tcp;
+#[path = "checks/ba1105_other_port_of_the_service.rs"]
+mod ba1105_other_port_of_the_service;
 #[path = "checks/ba1201_selector_matches_nothing.rs"]
 mod ba1201_selector_matches_nothing;
+#[path = "checks/ba1202_no_selector.rs"]
+mod ba1202_no_selector;
+#[path = "checks/ba1203_selector_too_wide.rs"]
+mod ba1203_selector_too_wide;
 #[path = "checks/ba1301_local_policy.rs"]
 mod ba1301_local_policy;
+#[path = "checks/ba1302_internal_local_policy.rs"]
+mod ba1302_internal_local_policy;
+#[path = "checks/ba1303_affinity_to_failing_pod.rs"]
+mod ba1303_affinity_to_failing_pod;
+#[path = "checks/ba1304_service_proxy_name.rs"]
+mod ba1304_service_proxy_name;
+#[path = "checks/ba1305_slices_marked_headless.rs"]
+mod ba1305_slices_marked_headless;
+#[path = "checks/ba1306_address_family.rs"]
+mod ba1306_address_family;
+#[path = "checks/ba1307_source_ranges.rs"]
+mod ba1307_source_ranges;
+#[path = "checks/ba1308_no_node_ports_allocated.rs"]
+mod ba1308_no_node_ports_allocated;
+#[path = "checks/ba1309_endpoints_not_mirrored.rs"]
+mod ba1309_endpoints_not_mirrored;
+#[path = "checks/ba1310_controllers_silent.rs"]
+mod ba1310_controllers_silent;
+#[path = "checks/ba1311_scheduler_silent.rs"]
+mod ba1311_scheduler_silent;
 #[path = "checks/ba2001_scaled_to_zero.rs"]
 mod ba2001_scaled_to_zero;
 #[path = "checks/ba2002_pod_pending.rs"]
@@ -114,16 +154,36 @@ mod ba7005_mesh_forbids;
 /// Every check there is.
 pub static CATALOGUE: &[Check] = &[
     ba0101_wrong_address::CHECK,
+    ba0103_https_on_http_port::CHECK,
+    ba0104_wrong_url::CHECK,
+    ba0105_name_leads_elsewhere::CHECK,
+    ba0107_cluster_in_containers::CHECK,
     ba1001_service_missing::CHECK,
     ba1002_cluster_ip::CHECK,
     ba1003_external_name::CHECK,
     ba1004_headless::CHECK,
     ba1005_other_node_port::CHECK,
+    ba1006_node_port_out_of_range::CHECK,
     ba1007_node_port_taken::CHECK,
+    ba1008_node_port_in_use::CHECK,
     ba1101_target_port_closed::CHECK,
     ba1102_target_port_name_unknown::CHECK,
+    ba1104_protocol_not_tcp::CHECK,
+    ba1105_other_port_of_the_service::CHECK,
     ba1201_selector_matches_nothing::CHECK,
+    ba1202_no_selector::CHECK,
+    ba1203_selector_too_wide::CHECK,
     ba1301_local_policy::CHECK,
+    ba1302_internal_local_policy::CHECK,
+    ba1303_affinity_to_failing_pod::CHECK,
+    ba1304_service_proxy_name::CHECK,
+    ba1305_slices_marked_headless::CHECK,
+    ba1306_address_family::CHECK,
+    ba1307_source_ranges::CHECK,
+    ba1308_no_node_ports_allocated::CHECK,
+    ba1309_endpoints_not_mirrored::CHECK,
+    ba1310_controllers_silent::CHECK,
+    ba1311_scheduler_silent::CHECK,
     ba2001_scaled_to_zero::CHECK,
     ba2002_pod_pending::CHECK,
     ba2003_image_unavailable::CHECK,

@@ -40,8 +40,8 @@ pub async fn enter(globals: &Globals, arguments: &[String]) -> Result<Field, Exp
 /// # Errors
 /// Where an argument names no single target, or nothing may be read.
 pub async fn targets(globals: &Globals, cluster: &Cluster, arguments: &[String]) -> Result<Vec<Target>, ExpectedError> {
-    let (port, path) = typed(globals)?.map(|t| (t.port, t.path)).unwrap_or_default();
-    let scope = Scope { arguments: arguments.to_vec(), all: globals.all_namespaces, port, path };
+    let (port, path, https) = typed(globals)?.map(|t| (t.port, t.path, t.https)).unwrap_or_default();
+    let scope = Scope { arguments: arguments.to_vec(), all: globals.all_namespaces, port, path, https };
     Ok(observe::choose(cluster, &scope).await?)
 }
 
@@ -93,19 +93,21 @@ struct Typed {
     host: String,
     port: Option<u16>,
     path: Option<String>,
+    https: bool,
 }
 
 /// An IP, a host, `host:port`, or the URL typed into the browser.
 fn parse_address(text: &str) -> Result<Typed, ExpectedError> {
     let bad = || ExpectedError::new(Exit::Usage, Text::new("error.address").with("value", text));
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(Typed { host: ip.to_string(), port: None, path: None });
+        return Ok(Typed { host: ip.to_string(), port: None, path: None, https: false });
     }
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: http::Uri = whole.parse().map_err(|_| bad())?;
     let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(bad)?;
     let path = Some(uri.path().to_owned()).filter(|p| !p.is_empty() && p != "/");
-    Ok(Typed { host: host.trim_matches(['[', ']']).to_owned(), port: uri.port_u16(), path })
+    let https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+    Ok(Typed { host: host.trim_matches(['[', ']']).to_owned(), port: uri.port_u16(), path, https })
 }
 
 #[cfg(test)]
@@ -115,12 +117,14 @@ mod tests {
     #[test]
     fn an_address_is_taken_as_typed() {
         let typed = |host: &str, port, path: Option<&str>| {
-            Some(Typed { host: host.to_owned(), port, path: path.map(str::to_owned) })
+            Some(Typed { host: host.to_owned(), port, path: path.map(str::to_owned), https: false })
         };
+        let secure = typed("203.0.113.10", Some(30080), Some("/productpage")).map(|t| Typed { https: true, ..t });
         for (text, expected) in [
             ("203.0.113.10", typed("203.0.113.10", None, None)),
             ("203.0.113.10:30080", typed("203.0.113.10", Some(30080), None)),
             ("http://203.0.113.10:30080/productpage", typed("203.0.113.10", Some(30080), Some("/productpage"))),
+            ("https://203.0.113.10:30080/productpage", secure),
             ("http://[2001:db8::1]:30080/", typed("2001:db8::1", Some(30080), None)),
             ("2001:db8::1", typed("2001:db8::1", None, None)),
             ("lab.example.com", typed("lab.example.com", None, None)),

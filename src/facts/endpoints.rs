@@ -26,6 +26,21 @@ impl Endpoint<'_> {
     }
 }
 
+/// The IP family of an address, as `spec.ipFamilies` of a Service and `addressType` of a slice spell it.
+pub fn family(ip: IpAddr) -> &'static str {
+    match ip {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}
+
+/// Whether a slice belongs to that Service.
+pub fn is_of(slice: &EndpointSlice, namespace: &str, service: &str) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    let owner = labels.and_then(|l| l.get("kubernetes.io/service-name")).map(String::as_str);
+    owner == Some(service) && slice.metadata.namespace.as_deref() == Some(namespace)
+}
+
 /// The endpoints of one port of a Service, ordered by address. An address that stands in two slices, as it does for a
 /// moment when the controller moves it, counts once: ready where one of them says so.
 pub fn of_port<'a>(
@@ -37,9 +52,7 @@ pub fn of_port<'a>(
     let wanted = port.and_then(|p| p.name.as_deref()).unwrap_or_default();
     let mut merged: BTreeMap<IpAddr, Endpoint<'a>> = BTreeMap::new();
     for slice in slices {
-        let labels = slice.metadata.labels.as_ref();
-        let owner = labels.and_then(|l| l.get("kubernetes.io/service-name")).map(String::as_str);
-        if owner != Some(service) || slice.metadata.namespace.as_deref() != Some(namespace) {
+        if !is_of(slice, namespace, service) {
             continue;
         }
         let number = slice

@@ -3,9 +3,11 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod leader;
 pub mod log;
 pub mod nearest;
 pub mod node;
+pub mod node_ports;
 pub mod placement;
 pub mod pod;
 pub mod policy;
@@ -117,11 +119,12 @@ impl<'a> TargetFacts<'a> {
         self.service.as_ref().filter(|s| s.node_port().is_some())
     }
 
-    /// The Service, where everything up to its endpoints is sound and yet no right answer is known at the address:
-    /// what is left to blame lies between the browser and the pod.
+    /// The Service, where everything up to its endpoints is sound, in the address's IP family as well, and yet no right
+    /// answer is known at the address: what is left to blame lies between the browser and the pod.
     pub fn stuck(&self) -> Option<&ServiceFacts<'a>> {
         let dialled = |s: &&ServiceFacts<'a>| s.node_port() == self.reach.port;
-        self.exposed().filter(dialled).filter(|s| s.is_sound() && self.reach.answers != Some(true))
+        let served = |s: &&ServiceFacts<'a>| self.reach.address.is_none_or(|a| s.serves(a.ip));
+        self.exposed().filter(dialled).filter(served).filter(|s| s.is_sound() && self.reach.answers != Some(true))
     }
 
     /// Whether this target is only reported on: discovered, and not meant to be seen from outside.

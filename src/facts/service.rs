@@ -1,11 +1,11 @@
 //! One Service with its port, selector, pods, endpoints and workload.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::model::{PortRef, Snapshot, Target};
@@ -13,6 +13,9 @@ use crate::model::{PortRef, Snapshot, Target};
 use super::{Endpoint, endpoints, nearest, pod};
 
 type Labels = BTreeMap<String, String>;
+
+/// kube-proxy watches only Services without this label (cmd/kube-proxy/app/server.go).
+pub const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 
 /// The Service of one target, and what hangs on it.
 pub struct ServiceFacts<'a> {
@@ -68,6 +71,11 @@ impl<'a> ServiceFacts<'a> {
         })
     }
 
+    /// The spec, where the object has one.
+    pub fn spec(&self) -> Option<&'a ServiceSpec> {
+        self.service.spec.as_ref()
+    }
+
     /// `spec.type`, with the API's default.
     pub fn kind(&self) -> &'a str {
         self.service.spec.as_ref().and_then(|s| s.type_.as_deref()).unwrap_or("ClusterIP")
@@ -93,9 +101,24 @@ impl<'a> ServiceFacts<'a> {
         }
     }
 
+    /// The protocol of the port in question, with the API's default.
+    pub fn protocol(&self) -> &'a str {
+        self.port.map_or("TCP", |(_, port)| protocol(port))
+    }
+
     /// `externalTrafficPolicy: Local`.
     pub fn is_local(&self) -> bool {
         self.service.spec.as_ref().and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local")
+    }
+
+    /// The service proxy that the Service is left to, where it is not kube-proxy.
+    pub fn other_proxy(&self) -> Option<&'a str> {
+        self.service.metadata.labels.as_ref()?.get(PROXY_NAME).map(String::as_str)
+    }
+
+    /// `sessionAffinity: ClientIP`.
+    pub fn is_sticky(&self) -> bool {
+        self.spec().and_then(|s| s.session_affinity.as_deref()) == Some("ClientIP")
     }
 
     /// The selector; empty where the Service has none.
@@ -111,6 +134,14 @@ impl<'a> ServiceFacts<'a> {
     /// Whether a connection to the nodePort would have somewhere to go: a nodePort and a ready endpoint behind it.
     pub fn is_sound(&self) -> bool {
         self.node_port().is_some() && self.usable().next().is_some()
+    }
+
+    /// Whether the Service has the IP family of an address, and a ready endpoint of it. An old or hand-written object
+    /// need not say which families it has.
+    pub fn serves(&self, ip: IpAddr) -> bool {
+        let families = self.spec().and_then(|s| s.ip_families.as_deref()).unwrap_or_default();
+        let listed = families.is_empty() || families.iter().any(|f| f == endpoints::family(ip));
+        listed && self.usable().any(|e| e.ip.is_ipv6() == ip.is_ipv6())
     }
 
     /// Whether a destination found in a node's rules is one of the endpoints.
@@ -191,14 +222,24 @@ pub fn replicas(deployment: &Deployment) -> i32 {
     deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
 }
 
-fn selector(service: &Service) -> Option<&Labels> {
+/// The protocol of a port, with the API's default.
+pub fn protocol(port: &ServicePort) -> &str {
+    port.protocol.as_deref().unwrap_or("TCP")
+}
+
+/// `spec.selector`.
+pub fn selector(service: &Service) -> Option<&Labels> {
     service.spec.as_ref().and_then(|s| s.selector.as_ref())
 }
 
-/// The port that was named; else the one with the expected nodePort, else `http*`, else the first.
+/// The port that was named; else the one with the expected nodePort, else `http*`, else the first. One number may stand
+/// for a TCP and a UDP port: browsers mean the TCP one.
 fn choose_port<'a>(service: &'a Service, target: &Target) -> Option<(usize, &'a ServicePort)> {
     let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref()).unwrap_or_default();
-    let find = |f: &dyn Fn(&ServicePort) -> bool| ports.iter().enumerate().find(|(_, p)| f(p));
+    let find = |f: &dyn Fn(&ServicePort) -> bool| {
+        let fits = ports.iter().enumerate().filter(|(_, p)| f(p));
+        fits.min_by_key(|(index, p)| (protocol(p) != "TCP", *index))
+    };
     if let Some(named) = &target.port {
         return find(&|p| match named {
             PortRef::Number(n) => p.port == i32::from(*n) || p.node_port == Some(i32::from(*n)),

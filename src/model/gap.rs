@@ -18,6 +18,12 @@ pub enum Input {
     NetworkPolicies,
     /// The DaemonSet, ConfigMap and pods of kube-proxy in kube-system.
     KubeProxy,
+    /// The leader leases of kube-controller-manager and kube-scheduler.
+    Leases,
+    /// Endpoints objects, of Services whose endpoints are written by hand.
+    Endpoints,
+    /// The pods of the API server, whose arguments say which nodePorts it allows.
+    ApiServer,
     /// A dial of the address from where the command runs.
     ClientProbe,
     /// A dial through a network namespace of its own on this node (root only).

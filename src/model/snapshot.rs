@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,15 @@ pub struct Objects {
     pub kube_proxy_config: Option<ConfigMap>,
     /// Last log lines of a kube-proxy pod that is not running well, by pod name.
     pub kube_proxy_logs: std::collections::BTreeMap<String, String>,
+    /// Leases of kube-system by which kube-controller-manager and kube-scheduler show that they live.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lease>,
+    /// Endpoints objects of the targets' Services that select no pods and have no EndpointSlices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoints>,
+    /// Pods of kube-system with component=kube-apiserver.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub api_server_pods: Vec<Pod>,
 }
 
 /// One look.

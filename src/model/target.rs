@@ -19,6 +19,12 @@ pub struct Target {
     pub node_port: Option<u16>,
     /// Path of the page, with its leading slash.
     pub path: String,
+    /// The path that the application is known by, where another one was typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_path: Option<String>,
+    /// The address was typed with `https://`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub https: bool,
     /// Text that only the right application's answer holds; without it any HTTP answer counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,

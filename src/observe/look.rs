@@ -21,6 +21,8 @@ pub struct Scope {
     /// Port and path of `--address`, where it was a URL.
     pub port: Option<u16>,
     pub path: Option<String>,
+    /// That URL began with `https://`.
+    pub https: bool,
 }
 
 /// Why there are no targets.
@@ -79,8 +81,9 @@ pub async fn choose(cluster: &Cluster, scope: &Scope) -> Result<Vec<Target>, Err
     };
     if let [only] = chosen.as_mut_slice() {
         only.node_port = scope.port.or(only.node_port);
-        if let Some(path) = scope.path.as_ref().filter(|p| p.as_str() != "/") {
-            only.path.clone_from(path);
+        only.https = scope.https;
+        if let Some(path) = scope.path.as_ref().filter(|p| p.as_str() != "/" && **p != only.path) {
+            only.usual_path = Some(std::mem::replace(&mut only.path, path.clone())).filter(|usual| usual != "/");
         }
     }
     chosen.dedup_by(|a, b| a.to_string() == b.to_string());
@@ -130,7 +133,8 @@ async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &
     );
     gaps.extend(more_gaps);
     gaps.extend(other_gaps);
-    let objects = Objects { services, namespaces, ..rest };
+    let mut objects = Objects { services, namespaces, ..rest };
+    objects::endpoints(cluster, targets, &mut objects, &mut gaps).await;
     let (server_host, server_port, nodes) = (cluster.server_host.clone(), cluster.server_port, objects.nodes.clone());
     let stood = tokio::task::spawn_blocking(move || {
         let stand = node::stand(&server_host, server_port, &nodes);

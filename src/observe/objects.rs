@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, LogParams};
@@ -14,11 +15,14 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
-use crate::facts::ServiceFacts;
 use crate::facts::pod::{self, TroubleKind};
-use crate::model::{Gap, GapReason, Input, Objects, Snapshot};
+use crate::facts::{ServiceFacts, endpoints, service};
+use crate::model::{Gap, GapReason, Input, Objects, Snapshot, Target};
 
 const KUBE_SYSTEM: &str = "kube-system";
+
+/// The control plane's components that show by a Lease that they live.
+const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 /// One request's limit.
 pub fn limit(cluster: &Cluster) -> Duration {
@@ -43,6 +47,18 @@ where
     match tokio::time::timeout(limit(cluster), api.list(params)).await {
         Ok(Ok(found)) => Ok(found.items),
         Ok(Err(error)) => Err(reason(&error, "list", resource)),
+        Err(_) => Err(GapReason::Timeout),
+    }
+}
+
+/// One object, where it is there, or why it could not be asked for.
+async fn get<K>(cluster: &Cluster, api: Api<K>, name: &str, resource: &str) -> Result<Option<K>, GapReason>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    match tokio::time::timeout(limit(cluster), api.get_opt(name)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(reason(&error, "get", resource)),
         Err(_) => Err(GapReason::Timeout),
     }
 }
@@ -84,6 +100,7 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
     let client = || cluster.client.clone();
     let all = ListParams::default();
     let proxy_label = ListParams::default().labels("k8s-app=kube-proxy");
+    let api_server_label = ListParams::default().labels("component=kube-apiserver");
     let in_each = join_all(namespaces.iter().map(|ns| {
         let all = all.clone();
         async move {
@@ -97,11 +114,14 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
         }
     }));
     let config_maps: Api<ConfigMap> = Api::namespaced(client(), KUBE_SYSTEM);
-    let (in_each, nodes, daemon_sets, proxy_pods, proxy_config) = futures::join!(
+    let leases = LEADERS.map(|name| get::<Lease>(cluster, Api::namespaced(client(), KUBE_SYSTEM), name, "leases"));
+    let (in_each, nodes, daemon_sets, proxy_pods, api_server_pods, leases, proxy_config) = futures::join!(
         in_each,
         list::<Node>(cluster, Api::all(client()), &all, "nodes"),
         list::<DaemonSet>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &all, "daemonsets"),
         list::<Pod>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &proxy_label, "pods"),
+        list::<Pod>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &api_server_label, "pods"),
+        join_all(leases),
         tokio::time::timeout(limit(cluster), config_maps.get_opt("kube-proxy")),
     );
     let mut objects = Objects::default();
@@ -115,10 +135,31 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
     keep(nodes, Input::Nodes, gaps, &mut objects.nodes);
     keep(daemon_sets, Input::KubeProxy, gaps, &mut objects.daemon_sets);
     keep(proxy_pods, Input::KubeProxy, gaps, &mut objects.kube_proxy_pods);
+    keep(api_server_pods, Input::ApiServer, gaps, &mut objects.api_server_pods);
+    let leases: Result<Vec<Option<Lease>>, GapReason> = leases.into_iter().collect();
+    keep(leases.map(|l| l.into_iter().flatten().collect()), Input::Leases, gaps, &mut objects.leases);
     // Its absence or denial is no Gap of its own: a cut-off kube-proxy also shows in its log.
     objects.kube_proxy_config = proxy_config.ok().and_then(Result::ok).flatten();
     objects.kube_proxy_logs = logs(cluster, &objects.kube_proxy_pods).await;
     objects
+}
+
+/// The Endpoints objects of targets that select no pods and have no slices: what a person wrote, or another program.
+pub async fn endpoints(cluster: &Cluster, targets: &[Target], objects: &mut Objects, gaps: &mut Vec<Gap>) {
+    let unselected = targets.iter().filter(|t| {
+        let own = objects.services.iter().find(|s| {
+            let meta = &s.metadata;
+            meta.name.as_deref() == Some(&t.service) && meta.namespace.as_deref() == Some(&t.namespace)
+        });
+        let sliced = || objects.endpoint_slices.iter().any(|s| endpoints::is_of(s, &t.namespace, &t.service));
+        own.is_some_and(|s| service::selector(s).is_none_or(BTreeMap::is_empty)) && !sliced()
+    });
+    let each = unselected.map(|t| {
+        get::<Endpoints>(cluster, Api::namespaced(cluster.client.clone(), &t.namespace), &t.service, "endpoints")
+    });
+    for found in join_all(each).await {
+        keep(found.map(|e| e.into_iter().collect()), Input::Endpoints, gaps, &mut objects.endpoints);
+    }
 }
 
 /// The last lines of kube-proxy's log, each pod's: one that runs may be cut off all the same.

@@ -21,6 +21,8 @@ pub fn from_iptables_save(text: &str) -> Rules {
         }
     }
     let after = |rule: &[&str], flag: &str| rule.windows(2).find(|w| w[0] == flag).map(|w| w[1].to_owned());
+    // A nodePort belongs to one protocol, and browsers speak TCP.
+    let tcp = |rule: &[&str]| after(rule, "-p").is_none_or(|protocol| protocol == "tcp");
     let jumps = |chain: &str| -> Vec<String> {
         let rules = chains.get(chain).map(Vec::as_slice).unwrap_or_default();
         rules.iter().filter_map(|r| after(r, "-j").or_else(|| after(r, "-g"))).collect()
@@ -30,7 +32,7 @@ pub fn from_iptables_save(text: &str) -> Rules {
         rules.iter().filter_map(|r| after(r, "--to-destination")?.parse().ok()).collect()
     };
     let mut node_ports: BTreeMap<u16, NodePortRule> = BTreeMap::new();
-    for rule in chains.get("KUBE-NODEPORTS").map(Vec::as_slice).unwrap_or_default() {
+    for rule in chains.get("KUBE-NODEPORTS").into_iter().flatten().filter(|r| tcp(r)) {
         let (Some(port), Some(target)) = (after(rule, "--dport").and_then(|p| p.parse().ok()), after(rule, "-j"))
         else {
             continue;
@@ -41,7 +43,7 @@ pub fn from_iptables_save(text: &str) -> Rules {
             node_ports.insert(port, NodePortRule { port, backends, rejects: false });
         }
     }
-    for rule in chains.get("KUBE-EXTERNAL-SERVICES").map(Vec::as_slice).unwrap_or_default() {
+    for rule in chains.get("KUBE-EXTERNAL-SERVICES").into_iter().flatten().filter(|r| tcp(r)) {
         let verdict = after(rule, "-j").unwrap_or_default();
         if let Some(port) = after(rule, "--dport").and_then(|p| p.parse::<u16>().ok())
             && matches!(verdict.as_str(), "REJECT" | "DROP")
@@ -186,6 +188,7 @@ mod tests {
 -A KUBE-SERVICES -d 10.96.0.10/32 -p tcp -m tcp --dport 53 -j KUBE-SVC-DNS
 -A KUBE-NODEPORTS -d 127.0.0.0/8 -p tcp -m comment --comment "bookinfo/productpage:http" -m tcp --dport 30080 -m nfacct --nfacct-name  x -j KUBE-EXT-A
 -A KUBE-NODEPORTS -p tcp -m comment --comment "bookinfo/productpage:http" -m tcp --dport 30080 -j KUBE-EXT-A
+-A KUBE-NODEPORTS -p udp -m comment --comment "bookinfo/names:dns" -m udp --dport 30081 -j KUBE-EXT-A
 -A KUBE-EXT-A -m comment --comment "masq" -j KUBE-MARK-MASQ
 -A KUBE-EXT-A -j KUBE-SVC-A
 -A KUBE-SVC-A -m statistic --mode random --probability 0.5 -j KUBE-SEP-1

@@ -213,6 +213,8 @@ fn known(namespace: &str, name: &str, node_port: Option<u16>, named: bool) -> Ta
         port: None,
         node_port,
         path: path.to_owned(),
+        usual_path: None,
+        https: false,
         marker: marker.map(str::to_owned),
         named,
     }
@@ -226,6 +228,8 @@ fn grafana(namespace: &str, name: &str, node_port: Option<u16>, named: bool) -> 
         port: None,
         node_port: node_port.or(Some(GRAFANA_PORT)),
         path: "/api/health".to_owned(),
+        usual_path: None,
+        https: false,
         marker: Some("\"database\"".to_owned()),
         named,
     }

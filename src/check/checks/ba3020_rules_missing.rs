@@ -24,7 +24,8 @@ const PATIENCE: i64 = 5;
 const BUSY: i64 = 10;
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some(service) = target.stuck() else { return Vec::new() };
+    // kube-proxy writes no rules for what is left to another proxy.
+    let Some(service) = target.stuck().filter(|s| s.other_proxy().is_none()) else { return Vec::new() };
     let rules = facts.snapshot.host.as_ref().and_then(|h| h.rules.as_ref());
     let here = facts.snapshot.stand.node.as_deref().filter(|n| target.reach.node == Some(n));
     let (Some(rules), Some(node), Some(port)) = (rules, here, service.node_port()) else { return Vec::new() };
