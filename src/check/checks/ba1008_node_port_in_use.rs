@@ -16,7 +16,7 @@ pub(crate) const CHECK: Check = Check {
     either: &[Input::Pods, Input::NodeSettings],
     // Only a person can say which of the two should give way.
     remedies: &[],
-    explains: &[Code(2305), Code(3018)],
+    explains: &[Code(2305), Code(3018), Code(3022)],
     run,
 };
 

@@ -19,7 +19,7 @@ pub(crate) const CHECK: Check = Check {
     // The narrower selector is a choice: the text proposes one.
     remedies: &[],
     // A client kept on a pod is kept on a stranger's.
-    explains: &[Code(1303), Code(3018)],
+    explains: &[Code(1303), Code(2306), Code(3018)],
     run,
 };
 

@@ -16,7 +16,7 @@ pub(crate) const CHECK: Check = Check {
     either: &[Input::PodProxy, Input::NodeSettings],
     // The pod is what fails, and only its log says why.
     remedies: &[],
-    explains: &[Code(3018)],
+    explains: &[Code(2306), Code(3018)],
     run,
 };
 
