@@ -286,8 +286,8 @@ fn feed(
     Ok(fed)
 }
 
-/// rustls takes 4 KiB at a time. A whole record is there before it looks at it: to look at each quarter costs more than
-/// to decrypt it.
+/// As much as rustls' buffer takes, which is a whole record: it takes 4 KiB at a time, and would look at each quarter of
+/// a record in vain.
 fn fill(tls: &mut ClientConnection, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while taken < bytes.len() {
