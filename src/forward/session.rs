@@ -21,7 +21,7 @@ use super::doors::{Doors, Terms};
 use super::endpoints::{Endpoint, Routes};
 use super::front::{Family, Led};
 use super::relay::{Bounds, End, Replay, relay};
-use super::stats::{self, Abort, Raised, Stats, lock};
+use super::stats::{self, Abort, Lowered, Raised, Stats, lock};
 use super::watch::Endpoints;
 use super::worker::Worker;
 use super::{proxy_protocol, wait_page};
@@ -170,6 +170,7 @@ pub struct Client {
 impl Client {
     /// Of a connection that its door let in.
     pub fn new(stream: TcpStream, peer: IpAddr, number: u64, worker: Arc<Worker>) -> Self {
+        worker.shared.stats.undialled.fetch_add(1, Relaxed);
         Self { stream, peer, number, worker, ended: None, left: AtomicBool::new(false) }
     }
 }
@@ -187,6 +188,7 @@ impl Drop for Client {
         if !self.left.load(Relaxed) {
             shared.doors.leave(self.peer);
         }
+        shared.stats.undialled.fetch_sub(1, Relaxed);
         shared.stats.live.fetch_sub(1, Relaxed);
     }
 }
@@ -342,6 +344,7 @@ async fn carry(
     (terms, ending): (&Terms, &(dyn Fn() + Sync)),
 ) -> End {
     let stats = &worker.shared.stats;
+    let _dialled = Lowered::new(&stats.undialled);
     stats.sent.fetch_add(delivered.max(0).cast_unsigned(), Relaxed);
     let seconds = terms.limits.first_byte_seconds;
     let first_byte = (seconds > 0).then(|| Duration::from_secs(seconds));

@@ -70,6 +70,8 @@ pub struct Stats {
     pub total: AtomicU64,
     /// Of these, still open.
     pub live: AtomicU64,
+    /// Those of them that no pod serves yet: each will want a descriptor more.
+    pub undialled: AtomicU64,
     /// Of the open ones, waiting for a pod.
     pub parked: AtomicU64,
     /// Ended by RST because of the pod's side, or for want of a pod.
@@ -207,6 +209,23 @@ impl<'a> Raised<'a> {
 impl Drop for Raised<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A counter lowered while this value lives.
+pub struct Lowered<'a>(&'a AtomicU64);
+
+impl<'a> Lowered<'a> {
+    /// Lowers it by one.
+    pub fn new(counter: &'a AtomicU64) -> Self {
+        counter.fetch_sub(1, Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Lowered<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
     }
 }
 

@@ -165,18 +165,18 @@ impl Descriptors {
         Self { limit: None }
     }
 
-    /// Whether this one is among those that are kept for other things, or may be when each of `open` connections has
-    /// dialled its pod. The system gives the lowest number that is free.
+    /// Whether this one is among those that are kept for other things, or may be when each of the `undialled`
+    /// connections has dialled its pod. The system gives the lowest number that is free.
     #[cfg(unix)]
-    fn are_near_their_end(self, one: &impl std::os::fd::AsRawFd, open: u64) -> bool {
+    fn are_near_their_end(self, one: &impl std::os::fd::AsRawFd, undialled: u64) -> bool {
         let edge = self.limit.map(|limit| limit - SPARE.min(limit / 4));
-        edge.is_some_and(|edge| u64::try_from(one.as_raw_fd()).is_ok_and(|number| number + open >= edge))
+        edge.is_some_and(|edge| u64::try_from(one.as_raw_fd()).is_ok_and(|number| number + undialled >= edge))
     }
 
     /// Whether the next one would be, or there is none.
     #[cfg(unix)]
-    fn are_short(self, listener: &TcpListener, open: u64) -> bool {
-        rustix::io::fcntl_dupfd_cloexec(listener, 0).map_or(true, |next| self.are_near_their_end(&next, open))
+    fn are_short(self, listener: &TcpListener, undialled: u64) -> bool {
+        rustix::io::fcntl_dupfd_cloexec(listener, 0).map_or(true, |next| self.are_near_their_end(&next, undialled))
     }
 
     #[cfg(unix)]
@@ -249,7 +249,8 @@ impl Worker {
                         super::carrier::direct::keep_alive(&client);
                     }
                     #[cfg(unix)]
-                    let is_last = self.descriptors.are_near_their_end(&client, self.shared.stats.live.load(Relaxed));
+                    let is_last =
+                        self.descriptors.are_near_their_end(&client, self.shared.stats.undialled.load(Relaxed));
                     let replay = Replay::new(brought(&mut client));
                     self.admit(client, peer.ip(), pair, replay);
                     #[cfg(unix)]
@@ -276,7 +277,7 @@ impl Worker {
     async fn wait_for_descriptors(&self, listener: &TcpListener) {
         let why = self.descriptors.why();
         let mut is_said = false;
-        while self.descriptors.are_short(listener, self.shared.stats.live.load(Relaxed)) {
+        while self.descriptors.are_short(listener, self.shared.stats.undialled.load(Relaxed)) {
             if !std::mem::replace(&mut is_said, true) && self.shared.doors.is_worth_saying(self.shared.now()) {
                 tracing::warn!(event = "accept-waits", limit = self.descriptors.limit);
             }

@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{LIMIT, Place, address, clients};
 
 /// What the process may have open. Its own needs are about forty.
-const LIMITED: usize = 160;
+const LIMITED: usize = 400;
 /// More than that leaves room for: two descriptors each.
-const CLIENTS: usize = 150;
+const CLIENTS: usize = 300;
 
 #[test]
 fn without_descriptors_connections_wait_and_nothing_is_lost() {
@@ -38,7 +38,8 @@ fn without_descriptors_connections_wait_and_nothing_is_lost() {
     let told = |s: &Value| s["lastFailure"]["message"].as_str().is_some_and(|message| message.contains(&why));
     let status = place.until("told", told);
     let (live, total) = (status["live"].as_u64().unwrap(), status["total"].as_u64().unwrap());
-    assert!(live == total && (10..CLIENTS as u64).contains(&live), "{status:#}");
+    // Nearly all descriptors are put to use, two for each connection.
+    assert!(live == total && (120..CLIENTS as u64).contains(&live), "{status:#}");
     assert_eq!(status["phase"], "ready");
 
     // Those that are served leave, the next ones come in, until nobody waits any more.
