@@ -58,6 +58,13 @@ pub fn until(what: &str, reached: impl Fn() -> bool) {
 /// Of a client that connects.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
+/// No detection of duplicate addresses on links that are made from now on: for up to two seconds a link would have no
+/// address of its own to ask for its neighbours from, and every first packet of a stranger's address would be lost.
+fn without_detection() {
+    std::fs::write("/proc/sys/net/ipv6/conf/all/accept_dad", "0").unwrap();
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
+}
+
 /// A machine joined to the node by a link of its own; gone when this value is.
 pub struct Host {
     holder: Child,
@@ -72,6 +79,8 @@ impl Host {
         let path = format!("/proc/{pid}/ns/net");
         until("in a namespace of its own", || std::fs::read_link(&path).is_ok_and(|there| there != here));
         let host = Self { holder, namespace: File::open(&path).unwrap() };
+        without_detection();
+        host.inside(without_detection);
         run(&format!("ip link add {link} type veth peer name eth0 netns {pid}"));
         run(&format!("ip link set {link} up"));
         let within = |line: String| run(&format!("nsenter --net={path} {line}"));

@@ -1,12 +1,12 @@
 //! Where it is measured: a cluster with the fast server on its control plane, and the client outside.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use e2e::cluster::{Cluster, Node};
 use e2e::plugin;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::process;
 use crate::provider::native::standin;
-use crate::run;
+use crate::{run, suite};
 
 /// Namespace, Deployment and Service that are measured.
 pub const NAME: &str = "bench";
@@ -72,6 +72,13 @@ impl Site {
     /// Puts the server and the programs in their places. The client gets all ports: with the usual range a second of
     /// new connections would run out of them.
     pub fn prepare(cluster: Cluster, binary: &Path) -> Result<Self> {
+        // A former run's may still be on its way out, and would take the new objects with it.
+        run::wait_for("the former namespace to be gone", Duration::from_secs(60), || {
+            let namespace =
+                cluster.kubectl(&["get", "namespace", NAME, "--ignore-not-found", "-o", "jsonpath={.status.phase}"])?;
+            ensure!(namespace != "Terminating", "it is terminating");
+            Ok(())
+        })?;
         cluster.apply(&objects(&cluster.control_plane()?.place.name).to_string())?;
         cluster
             .kubectl(&["rollout", "status", "-n", NAME, "deployment/bench", "--timeout=60s"])
@@ -116,10 +123,14 @@ impl Site {
         command.args([&self.load, "load", "idle", &address, "--connections", &connections.to_string()]);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start the load")?;
-        let stdout = child.stdout.take().context("piped")?;
+        let lines = suite::lines(child.stdout.take());
         let held = HeldChild(child);
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        let said = run::wait_for("the connections stand", LOAD_LIMIT, || match lines.try_recv() {
+            Ok(line) => Ok(Some(line)),
+            Err(TryRecvError::Disconnected) => Ok(None),
+            Err(TryRecvError::Empty) => bail!("the load says nothing yet"),
+        })?;
+        let line = said.context("the load ended without a result")?;
         let seen = serde_json::from_str(&line).with_context(|| format!("the load's result: {line:?}"))?;
         Ok(Held { seen, _child: held })
     }
