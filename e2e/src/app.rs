@@ -36,17 +36,27 @@ pub struct Bookinfo {
     pub parts: bool,
     /// `type: ClusterIP` and no nodePort, as upstream's.
     pub cluster_ip: bool,
-    /// Listens on loopback only, and has no probes that would show it, as upstream's has none.
-    pub loopback: bool,
-    /// The page's application takes this long to start, in milliseconds.
-    pub start_delay: u32,
     /// How many pods the page has.
     pub replicas: u8,
+    /// The page's probes, as shipped; without them its pods are ready at once, as upstream's are.
+    pub probes: bool,
+    /// Environment of the page's application: what the stand-in does differently.
+    pub env: Vec<(&'static str, String)>,
+    /// Further operations (RFC 6902) on the page's Deployment, its first container being [`CONTAINER`].
+    pub edits: Vec<Value>,
 }
 
 impl Default for Bookinfo {
     fn default() -> Self {
-        Self { pin: Pin::ControlPlane, parts: false, cluster_ip: false, loopback: false, start_delay: 0, replicas: 1 }
+        Self {
+            pin: Pin::ControlPlane,
+            parts: false,
+            cluster_ip: false,
+            replicas: 1,
+            probes: true,
+            env: Vec::new(),
+            edits: Vec::new(),
+        }
     }
 }
 
@@ -70,6 +80,33 @@ impl Bookinfo {
         Self { pin: Pin::Workers, replicas, ..self }
     }
 
+    /// Without the probes that would show a fault of its own.
+    pub fn bare(self) -> Self {
+        Self { probes: false, ..self }
+    }
+
+    /// With one more variable in the environment of the page's application.
+    pub fn env(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.env.push((name, value.to_string()));
+        self
+    }
+
+    /// Listens on loopback only, and has no probes that would show it.
+    pub fn on_loopback(self) -> Self {
+        self.bare().env("LISTEN", "127.0.0.1:9080")
+    }
+
+    /// The page's application takes this long to start.
+    pub fn slow_by(self, milliseconds: u32) -> Self {
+        self.env("START_DELAY_MS", milliseconds)
+    }
+
+    /// With one more operation on the page's Deployment.
+    pub fn edit(mut self, operation: Value) -> Self {
+        self.edits.push(operation);
+        self
+    }
+
     /// Applies it and waits until every pod is ready.
     pub fn apply(&self, cluster: &Cluster) -> Result<()> {
         self.start(cluster)?;
@@ -88,12 +125,7 @@ impl Bookinfo {
             let role = name.strip_suffix("-v1").filter(|_| name != "reviews-v1").unwrap_or(name);
             let mut env = vec![json!({"name": "ROLE", "value": role})];
             if name == "productpage-v1" {
-                if self.loopback {
-                    env.push(json!({"name": "LISTEN", "value": "127.0.0.1:9080"}));
-                }
-                if self.start_delay > 0 {
-                    env.push(json!({"name": "START_DELAY_MS", "value": self.start_delay.to_string()}));
-                }
+                env.extend(self.env.iter().map(|(name, value)| json!({"name": name, "value": value})));
             }
             patches.push(deployment_patch(name, stand_in(env)));
         }
@@ -110,10 +142,13 @@ impl Bookinfo {
             ]);
             patches.push(deployment_patch("productpage-v1", spec));
         }
-        if self.loopback {
+        if !self.probes {
             let probes = ["startupProbe", "readinessProbe", "livenessProbe"];
             let removals = probes.map(|probe| json!({"op": "remove", "path": format!("{CONTAINER}/{probe}")}));
             patches.push(deployment_patch("productpage-v1", json!(removals)));
+        }
+        if !self.edits.is_empty() {
+            patches.push(deployment_patch("productpage-v1", json!(self.edits)));
         }
         if self.cluster_ip {
             let spec = json!([
@@ -135,7 +170,8 @@ impl Bookinfo {
     }
 }
 
-const CONTAINER: &str = "/spec/template/spec/containers/0";
+/// Where a Deployment has its container.
+pub const CONTAINER: &str = "/spec/template/spec/containers/0";
 
 /// No node has two pods more than another; nodes that the pods may not run on do not count, nor do those of an older
 /// template.

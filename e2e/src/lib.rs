@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod condition;
 pub mod faults;
 pub mod load;
+pub mod matrix;
 pub mod objects;
 pub mod page;
 pub mod plugin;

@@ -1,4 +1,6 @@
-//! `cargo xtask e2e`: the live suite, on a cluster of its own that is gone afterwards.
+//! `cargo xtask e2e`: the live suite or the fault matrix, on a cluster of its own that is gone afterwards.
+
+mod matrix;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,11 +15,31 @@ use crate::provider::native::{self, teardown};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
 
-/// The live suite, for cargo.
-const LIVE: [&str; 8] = ["test", "--locked", "-p", "e2e", "--features", "live", "--test", "live"];
+/// What is played on the cluster.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suite {
+    /// The scenarios
+    #[default]
+    Live,
+    /// Every fault, named, brought back, undone
+    Faults,
+}
+
+impl Suite {
+    /// Its tests, for cargo.
+    fn cargo(self) -> [&'static str; 8] {
+        let test = match self {
+            Self::Live => "live",
+            Self::Faults => "faults",
+        };
+        ["test", "--locked", "-p", "e2e", "--features", "live", "--test", test]
+    }
+}
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Suite,
     #[arg(long, value_enum, default_value_t)]
     pub provider: Provider,
     /// Only the scenarios whose names hold this
@@ -30,20 +52,33 @@ pub struct Args {
     pub proxy_mode: ProxyMode,
     #[arg(long, default_value = cluster::DEFAULT_VERSION)]
     pub kubernetes_version: String,
-    /// Name of the cluster
+    /// Name of the cluster that is made
     #[arg(long, default_value = "e2e")]
     pub name: String,
+    /// A running cluster, which is left as it is; without it one is made and taken down again
+    #[arg(long, conflicts_with_all = ["name", "keep", "proxy_mode", "kubernetes_version"])]
+    pub cluster: Option<String>,
+    /// Of the faults only those of the gate: some of each part of the path
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the matrix into docs/fault-matrix.md
+    #[arg(long, conflicts_with_all = ["quick", "scenario", "cluster"])]
+    pub record: bool,
 }
 
 impl Default for Args {
     fn default() -> Self {
         Self {
+            suite: Suite::default(),
             provider: Provider::default(),
             scenario: None,
             keep: false,
             proxy_mode: ProxyMode::default(),
             kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
             name: "e2e".to_owned(),
+            cluster: None,
+            quick: false,
+            record: false,
         }
     }
 }
@@ -60,13 +95,17 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     run::catch_interrupts()?;
     let binary = product()?;
     // Built before the cluster starts: what does not compile needs none.
-    ensure!(suite::cargo(&[&LIVE[..], &["--no-run"]].concat(), &[])?.good(), "the live suite cannot be built");
+    let build = [&args.suite.cargo()[..], &["--no-run"]].concat();
+    ensure!(suite::cargo(&build, &[])?.good(), "the suite cannot be built");
+    if let Some(running) = &args.cluster {
+        return play(args, running, binary);
+    }
     let mut up = up_args(&args.name);
     up.provider = args.provider;
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
     cluster::up(&up)?;
-    let played = play(args, binary);
+    let played = play(args, &args.name, binary);
     if args.keep {
         println!("cluster {name} is left running; end it by: cargo xtask cluster down --name {name}", name = args.name);
         return played;
@@ -78,16 +117,29 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn play(args: &Args, binary: PathBuf) -> Result<Outcome> {
-    let mut command = [&LIVE[..], &["--", "--test-threads=1"]].concat();
+fn play(args: &Args, cluster: &str, binary: PathBuf) -> Result<Outcome> {
+    let mut command = args.suite.cargo().to_vec();
+    command.extend(["--", "--test-threads=1"]);
     command.extend(args.scenario.as_deref());
-    let env = [
-        ("BOOKACCESS_E2E_CLUSTER", Places::new(&args.name).descriptor()),
+    let results = tempfile::NamedTempFile::new()?;
+    let mut env = vec![
+        ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),
         ("BOOKACCESS_BIN", binary),
         ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
+        (::e2e::matrix::RESULTS, results.path().to_owned()),
     ];
+    if args.quick {
+        env.push((::e2e::matrix::QUICK, PathBuf::from("1")));
+    }
     let outcome = suite::cargo(&command, &env)?;
     print!("{}", table(&outcome.tests));
+    if args.suite == Suite::Faults {
+        let text = matrix::table(&std::fs::read_to_string(results.path())?)?;
+        println!("\n{text}");
+        if args.record && outcome.good() {
+            matrix::record(args.proxy_mode, &args.kubernetes_version, &text)?;
+        }
+    }
     if outcome.good() {
         let asked = args.scenario.as_deref().map_or("at all".to_owned(), |name| format!("named like {name}"));
         ensure!(!outcome.tests.is_empty(), "there is no scenario {asked}");

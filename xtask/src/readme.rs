@@ -1,4 +1,4 @@
-//! The transcripts in the READMEs: recorded by the commands themselves, their shape held by tests.
+//! What commands write into documents: transcripts in the READMEs, sections elsewhere; their shape is held by tests.
 
 use std::fs;
 use std::ops::Range;
@@ -23,6 +23,19 @@ pub fn record(name: &str, transcript: &str) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("cannot write {readme}"))?;
     }
     Ok(())
+}
+
+/// Puts what `cargo xtask COMMAND` saw between the marks of its name in a document.
+pub fn section(document: &str, name: &str, command: &str, markdown: &str) -> Result<()> {
+    let path = top().join(document);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {document}"))?;
+    let text = with_section(&text, name, command, markdown).with_context(|| document.to_owned())?;
+    fs::write(&path, text).with_context(|| format!("cannot write {document}"))
+}
+
+fn with_section(text: &str, name: &str, command: &str, markdown: &str) -> Result<String> {
+    let old = marked(text, name, command)?;
+    Ok(format!("{}\n{}\n\n{}", &text[..old.start], markdown.trim(), &text[old.end..]))
 }
 
 /// Where the text between the marks of a name stands, which `cargo xtask COMMAND --record` writes.
@@ -71,6 +84,15 @@ mod tests {
         assert_eq!(new, text.replace("old", "new\nlines"));
         assert_eq!(between(&new, "demo").unwrap(), "new\nlines\n");
         assert!(replace("nothing", "demo", "x").is_err());
+    }
+
+    #[test]
+    fn a_section_takes_the_place_of_the_former() {
+        let text = "a\n<!-- x: recorded by `cargo xtask bench x --record` -->\nold\n<!-- /x -->\nb\n";
+        let new = with_section(text, "x", "bench x", "new\n\n").unwrap();
+        assert_eq!(new, text.replace("old", "\nnew\n"));
+        assert_eq!(with_section(&new, "x", "bench x", "new").unwrap(), new);
+        assert!(with_section(text, "y", "bench y", "new").is_err());
     }
 
     #[test]

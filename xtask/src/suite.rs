@@ -112,7 +112,7 @@ pub fn stream(command: &mut Command, mut see: impl FnMut(&str)) -> Result<ExitSt
 }
 
 /// Lines as they come, without their ends; the channel closes with the source.
-fn lines(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+pub fn lines(source: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
         let Some(source) = source else { return };

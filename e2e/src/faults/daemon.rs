@@ -82,6 +82,29 @@ pub fn kubelet_gone(node: &Node) -> Fault {
     )
 }
 
+/// kube-controller-manager or kube-scheduler is gone: nobody acts on what is asked for.
+pub fn controller_gone(node: &Node, program: &'static str) -> Fault {
+    let (place, healed) = (node.place.clone(), node.place.clone());
+    Fault::new(
+        format!("{program} is gone"),
+        move |_: &Cluster| stop(&place, program),
+        move |cluster| {
+            start(&healed, program)?;
+            controllers_act(cluster)
+        },
+    )
+}
+
+/// kube-proxy's process on a node is stopped by SIGSTOP: there, and deaf.
+pub fn kube_proxy_wedged(node: &Node) -> Fault {
+    let (place, healed) = (node.place.clone(), node.place.clone());
+    Fault::new(
+        format!("kube-proxy of {} is wedged", node.place.name),
+        move |_: &Cluster| place.shell("kill -STOP $(pgrep -x kube-proxy)").map(drop),
+        move |_: &Cluster| healed.shell("pgrep -x kube-proxy | xargs -r kill -CONT").map(drop),
+    )
+}
+
 /// How many of the page's endpoints on a node are ready.
 fn ready_on(cluster: &Cluster, node: &str) -> Result<usize> {
     let select = "kubernetes.io/service-name=productpage";

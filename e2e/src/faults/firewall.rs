@@ -19,6 +19,64 @@ pub fn input_drops(node: &Node) -> Fault {
     )
 }
 
+/// What strangers send to any pod is dropped in FORWARD.
+pub fn forward_drops_pods(node: &Node) -> Fault {
+    iptables(node, "what is forwarded to pods is dropped", "filter", "FORWARD -i eth0 -d 10.244.0.0/16 -j DROP")
+}
+
+/// Packets to the page's nodePort are dropped before anybody translates them.
+pub fn raw_drops(node: &Node) -> Fault {
+    iptables(node, "the nodePort is dropped in raw", "raw", "PREROUTING -i eth0 -p tcp --dport 30080 -j DROP")
+}
+
+/// As firewalld does it: a table of its own, behind the others, rejects what nobody asked for.
+pub fn rejects_in_own_table(node: &Node) -> Fault {
+    let rules = "table inet bookaccess_e2e_firewalld { chain forward { type filter hook forward priority filter + 10; \
+         ct state established,related accept; iifname eth0 ip daddr 10.244.0.0/16 reject with icmp type host-prohibited; }; }";
+    rule(
+        node,
+        "a table of its own rejects",
+        &format!("nft '{rules}'"),
+        "nft 'table inet bookaccess_e2e_firewalld; delete table inet bookaccess_e2e_firewalld;'",
+    )
+}
+
+/// The node itself does not reach its pods' network; what it forwards does.
+pub fn output_drops_pods(node: &Node) -> Fault {
+    iptables(node, "the node does not reach pods elsewhere", "filter", "OUTPUT -o eth0 -d 10.244.0.0/16 -j DROP")
+}
+
+/// What comes from one address is dropped before it is routed, as a filter on the way would.
+pub fn one_way(node: &Node, from: &str) -> Fault {
+    iptables(
+        node,
+        "packets are lost in one direction",
+        "raw",
+        &format!("PREROUTING -s {from} -d 10.244.0.0/16 -j DROP"),
+    )
+}
+
+/// The kernel forwards no packet.
+pub fn forwarding_off(node: &Node) -> Fault {
+    let write = |value| format!("echo {value} > /proc/sys/net/ipv4/ip_forward");
+    rule(node, "ip_forward is 0", &write(0), &write(1))
+}
+
+/// The page's nodePort is dropped in INPUT, which no packet to it passes: it is translated before.
+pub fn input_drops_port(node: &Node) -> Fault {
+    iptables(node, "INPUT drops the nodePort", "filter", "INPUT -p tcp --dport 30080 -j DROP")
+}
+
+/// A rule put first in its chain.
+fn iptables(node: &Node, what: &str, table: &str, rule_of: &str) -> Fault {
+    rule(
+        node,
+        what,
+        &format!("iptables -w -t {table} -I {rule_of}"),
+        &format!("iptables -w -t {table} -D {rule_of} 2>/dev/null || true"),
+    )
+}
+
 fn rule(node: &Node, what: &str, inject: &str, heal: &str) -> Fault {
     let (place, healed) = (node.place.clone(), node.place.clone());
     let (inject, heal) = (inject.to_owned(), heal.to_owned());

@@ -11,6 +11,8 @@ use crate::faults::Fault;
 
 pub const NAMESPACE: &str = "kube-system";
 pub const DAEMON_SET: &str = "daemonset/kube-proxy";
+/// How the files begin that [`remember`] writes.
+const REMEMBERED: &str = "e2e-kube-proxy-";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A nodeSelector that no node satisfies, as an operator's leftover.
@@ -55,8 +57,28 @@ pub fn excluded_from(node: &str) -> Fault {
     )
 }
 
+/// The DaemonSet is deleted.
+pub fn absent() -> Fault {
+    Fault::new(
+        "there is no kube-proxy",
+        |cluster| {
+            remember(cluster)?;
+            cluster.kubectl(&["delete", "-n", NAMESPACE, DAEMON_SET])?;
+            until("no kube-proxy pod is left", LIMIT, || {
+                let left = pods(cluster, None)?;
+                ensure!(left.is_empty(), "{left:?}");
+                Ok(())
+            })
+        },
+        restore,
+    )
+}
+
 /// Puts the DaemonSet back as it was before the first fault, and waits until it runs everywhere.
 pub fn restore(cluster: &Cluster) -> Result<()> {
+    if cluster.kubectl(&["get", "-n", NAMESPACE, DAEMON_SET, "--ignore-not-found", "-o", "name"])?.is_empty() {
+        make_again(cluster)?;
+    }
     let (pristine, now) = remember(cluster)?;
     if now["spec"] != pristine["spec"] {
         let template = &pristine["spec"]["template"];
@@ -130,12 +152,24 @@ pub fn pods(cluster: &Cluster, node: Option<&str>) -> Result<Vec<String>> {
     Ok(wanted.filter_map(|pod| pod["metadata"]["name"].as_str()).map(str::to_owned).collect())
 }
 
+/// The deleted DaemonSet, as it was remembered last.
+fn make_again(cluster: &Cluster) -> Result<()> {
+    let files = std::fs::read_dir(&cluster.run_dir)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let kept = files.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(REMEMBERED)));
+    let newest = kept.max_by_key(|path| path.metadata().and_then(|m| m.modified()).ok());
+    let text = std::fs::read_to_string(newest.context("kube-proxy is gone, and nobody remembers it")?)?;
+    let mut set: Value = serde_json::from_str(&text)?;
+    set["metadata"] = json!({"name": "kube-proxy", "namespace": NAMESPACE, "labels": set["metadata"]["labels"]});
+    set["status"] = Value::Null;
+    cluster.apply(&set.to_string())
+}
+
 /// The DaemonSet as it was before the first fault of all, kept in the cluster's run folder so that a
 /// later run finds it as well; and as it is now.
 fn remember(cluster: &Cluster) -> Result<(Value, Value)> {
     let now = cluster.get(&["-n", NAMESPACE, DAEMON_SET])?;
     let uid = now["metadata"]["uid"].as_str().context("without uid")?;
-    let path = cluster.run_dir.join(format!("e2e-kube-proxy-{uid}.json"));
+    let path = cluster.run_dir.join(format!("{REMEMBERED}{uid}.json"));
     if let Ok(text) = std::fs::read_to_string(&path) {
         return Ok((serde_json::from_str(&text)?, now));
     }

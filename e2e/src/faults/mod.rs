@@ -3,7 +3,9 @@
 pub mod daemon;
 pub mod firewall;
 pub mod kube_proxy;
+pub mod kube_proxy_config;
 pub mod ours;
+pub mod policy;
 pub mod recovery;
 pub mod route;
 pub mod rules;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::app::{Bookinfo, NAMESPACE, wait_ready};
+use crate::app::{Bookinfo, CONTAINER, NAMESPACE, PORT, wait_ready};
 use crate::cluster::{Cluster, Place};
 use crate::condition::until;
 use crate::faults::Fault;
+use crate::page;
 
 const DEPLOYMENT: &str = "deployment/productpage-v1";
 
@@ -51,12 +52,20 @@ pub fn roll(cluster: &Cluster, how: &str) -> Result<()> {
 
 /// The page moves to another node by rolling update, as somebody who edits its nodeSelector moves it.
 pub fn moved_to(node: &str) -> Fault {
-    let node = node.to_owned();
+    moved(node, Bookinfo::page().on(node))
+}
+
+/// As [`moved_to`], without probes.
+pub fn moved_bare_to(node: &str) -> Fault {
+    moved(node, Bookinfo::page().bare().on(node))
+}
+
+fn moved(node: &str, page: Bookinfo) -> Fault {
     Fault::new(
         format!("the page moves to {node}"),
         move |cluster: &Cluster| {
             let old = names(cluster)?;
-            Bookinfo::page().on(&node).apply(cluster)?;
+            page.apply(cluster)?;
             until_gone(cluster, &old)
         },
         |_: &Cluster| Ok(()),
@@ -68,13 +77,92 @@ pub fn killed() -> Fault {
     Fault::new("a pod's process is killed", kill_one, |cluster: &Cluster| wait_ready(cluster, NAMESPACE))
 }
 
+/// One of the page's pods refuses connections, though it counts as ready: the one that serves this client now.
+pub fn one_refuses() -> Fault {
+    const TABLE: &str = "inet bookaccess_e2e_refuses";
+    Fault::new(
+        "one ready pod refuses connections",
+        |cluster: &Cluster| {
+            let url = format!("http://{}:{PORT}/productpage", cluster.public_address);
+            let body = page::expect_page(&cluster.client, &url, Duration::from_secs(5))?;
+            let served = body.split("Served by pod ").nth(1).and_then(|rest| rest.split('<').next());
+            let served = served.context("the page does not say which pod served it")?;
+            let pod = cluster.get(&["-n", NAMESPACE, "pod", served])?;
+            let id = container(&pod)?;
+            let rules = format!(
+                "table {TABLE} {{ chain in {{ type filter hook input priority 0; tcp dport 9080 reject with tcp reset; }}; }}"
+            );
+            let enter = format!(
+                "pid=$(ctr --namespace k8s.io tasks list | awk '$1 == \"{id}\" {{ print $2 }}'); test -n \"$pid\"; \
+                 nsenter --target $pid --net nft '{rules}'"
+            );
+            node_of(cluster, &pod)?.shell(&enter).map(drop)
+        },
+        // It ends with the pod.
+        |_: &Cluster| Ok(()),
+    )
+}
+
+/// No pod is put on this node any more.
+pub fn cordoned(node: &str) -> Fault {
+    let (node, healed) = (node.to_owned(), node.to_owned());
+    Fault::new(
+        format!("{node} is cordoned"),
+        move |cluster: &Cluster| cluster.kubectl(&["cordon", &node]).map(drop),
+        move |cluster: &Cluster| cluster.kubectl(&["uncordon", &healed]).map(drop),
+    )
+}
+
+/// The page's Deployment is edited into something that never gets ready, by rolling update: the old pods stay.
+pub fn rolled_into(name: &str, operations: Value) -> Fault {
+    Fault::new(
+        name,
+        move |cluster: &Cluster| cluster.json_patch(NAMESPACE, DEPLOYMENT, &operations),
+        |_: &Cluster| Ok(()),
+    )
+}
+
+/// The page's Deployment is made anew with a readiness probe that never passes.
+pub fn never_ready() -> Fault {
+    Fault::new(
+        "no pod ever gets ready",
+        |cluster: &Cluster| {
+            cluster.kubectl(&["delete", "-n", NAMESPACE, DEPLOYMENT])?;
+            let path = format!("{CONTAINER}/readinessProbe/httpGet/path");
+            let page = Bookinfo::page().edit(json!({"op": "add", "path": path, "value": "/nowhere"}));
+            let all = page.manifest(cluster)?;
+            // The Service stays as it was edited.
+            let deployment = all.split("\n---\n").find(|object| object.contains("\nkind: Deployment\n"));
+            cluster.apply(deployment.context("the manifest has no Deployment")?)
+        },
+        |_: &Cluster| Ok(()),
+    )
+}
+
+/// The page's pods end without a word, as when their node loses power; nobody has to notice.
+pub fn pods_gone() -> Fault {
+    Fault::new(
+        "the page's pods are gone",
+        |cluster: &Cluster| {
+            let select = ["-n", NAMESPACE, "-l", "app=productpage"];
+            cluster.kubectl(&[&["delete", "pods", "--grace-period=0", "--force"], &select[..]].concat()).map(drop)
+        },
+        |_: &Cluster| Ok(()),
+    )
+}
+
+/// The id of a pod's first container, as containerd knows it.
+fn container(pod: &Value) -> Result<String> {
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().context("no container")?;
+    Ok(id.strip_prefix("containerd://").context("not containerd's")?.to_owned())
+}
+
 fn kill_one(cluster: &Cluster) -> Result<()> {
     let restarts = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap_or(u64::MAX);
     // One that was killed before would be started again only after a pause.
     let pod = staying(cluster)?.into_iter().min_by_key(restarts).context("the page has no pod")?;
     let (name, before) = (pod["metadata"]["name"].as_str().context("no name")?, restarts(&pod));
-    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().context("no container")?;
-    let id = id.strip_prefix("containerd://").context("not containerd's")?;
+    let id = container(&pod)?;
     let place = node_of(cluster, &pod)?;
     place.shell(&format!("ctr --namespace k8s.io tasks kill --signal SIGKILL {id}"))?;
     until("its container runs again", Duration::from_secs(60), || {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client;
 use crate::dns::Resolver;
+use crate::faulty::Fault;
 use crate::http::{Reply, Request};
 use crate::trial;
 
@@ -74,15 +75,19 @@ pub struct App {
     role: Role,
     pod: String,
     resolver: Resolver,
+    pub fault: Option<Fault>,
 }
 
 impl App {
-    pub fn from_env(role: Role) -> Self {
+    pub fn from_env(role: Role) -> Result<Self, String> {
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "unnamed".to_owned());
-        Self { role, pod, resolver: Resolver::of_system() }
+        Ok(Self { role, pod, resolver: Resolver::of_system(), fault: Fault::from_env()? })
     }
 
     pub fn answer(&self, request: &Request) -> Reply {
+        if let Some(reply) = self.fault.and_then(|fault| fault.answer(request)) {
+            return reply;
+        }
         if let Some(reply) = trial::answer(request) {
             return reply;
         }

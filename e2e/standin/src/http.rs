@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::apps::App;
+use crate::faulty::{ALERT, Fault, WANTS_TLS};
 use crate::trial;
 
 /// A head larger than this is refused.
@@ -135,6 +136,11 @@ impl Connection {
     fn serve(&mut self, shared: &Shared) {
         let _ = self.stream.set_nodelay(true);
         while let Ok(true) = self.wait(shared) {
+            if shared.app.fault == Some(Fault::Tls) {
+                // 22: a TLS handshake (RFC 8446 §5.1).
+                let _ = self.stream.write_all(if self.buffer.first() == Some(&22) { ALERT } else { WANTS_TLS });
+                return;
+            }
             shared.requests.fetch_add(1, SeqCst);
             let more = self.exchange(shared);
             shared.requests.fetch_sub(1, SeqCst);
@@ -254,7 +260,9 @@ pub fn head_text(status: u16, kind: &str, length: u64, close: bool) -> String {
         200 => "OK",
         400 => "Bad Request",
         404 => "Not Found",
+        403 => "Forbidden",
         405 => "Method Not Allowed",
+        500 => "Internal Server Error",
         _ => "Service Unavailable",
     };
     let end = if close { "Connection: close\r\n" } else { "" };

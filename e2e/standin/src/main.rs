@@ -7,6 +7,7 @@ mod apps;
 mod client;
 mod dns;
 mod fast;
+mod faulty;
 mod http;
 mod load;
 mod trial;
@@ -52,7 +53,7 @@ fn run() -> Result<(), String> {
         signals.forever().next();
         return Ok(());
     }
-    let server = http::Server::start(listener, App::from_env(role)).map_err(|e| e.to_string())?;
+    let server = http::Server::start(listener, App::from_env(role)?).map_err(|e| e.to_string())?;
     log(&format!("{} listens on {address}", role.name()));
 
     signals.forever().next();
@@ -83,13 +84,26 @@ fn arguments(args: impl Iterator<Item = String>) -> Result<(Role, Option<SocketA
     Ok((role, listen))
 }
 
-/// Listens on every address, IPv6 included where the kernel has it, unless one is given.
+/// Listens on every address, IPv6 included where the kernel has it, unless one is given; with V6ONLY in the
+/// environment on IPv6 alone.
 fn open(listen: Option<SocketAddr>, port: u16) -> Result<TcpListener, String> {
+    if std::env::var_os("V6ONLY").is_some() {
+        return only_v6(port).map_err(|e| format!("cannot listen on IPv6 alone: {e}"));
+    }
     let choices = match listen {
         Some(address) => vec![address],
         None => vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()],
     };
     TcpListener::bind(&choices[..]).map_err(|e| format!("cannot listen on {choices:?}: {e}"))
+}
+
+fn only_v6(port: u16) -> rustix::io::Result<TcpListener> {
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+    let socket = socket(AddressFamily::INET6, SocketType::STREAM, None)?;
+    sockopt::set_ipv6_v6only(&socket, true)?;
+    bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    listen(&socket, 128)?;
+    Ok(socket.into())
 }
 
 /// A time given in the environment: DRAIN_MS, and START_DELAY_MS for a start as slow as a real one.

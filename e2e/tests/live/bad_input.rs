@@ -118,7 +118,7 @@ fn s13_without_a_place_for_the_journal_nothing_is_changed() {
 fn s13_an_interrupted_fix_takes_its_step_back() {
     scenario("s13_an_interrupted_fix_takes_its_step_back", |stage| {
         // The page takes longer to start than the person waits, so that the step is under way.
-        Bookinfo { start_delay: 40_000, ..Bookinfo::page() }.start(&stage.cluster)?;
+        Bookinfo::page().slow_by(40_000).start(&stage.cluster)?;
         stage.inject(workload::no_replicas())?;
         let before = Objects::read(&stage.cluster)?;
         let line = "timeout --preserve-status --signal=INT 6 kubectl bookaccess fix --yes --no-fallback --no-standby";

@@ -48,7 +48,7 @@ fn s06_traffic_policy_local_on_the_wrong_node() {
 #[test]
 fn s06_listener_on_loopback() {
     scenario("s06_listener_on_loopback", |stage| {
-        Bookinfo { loopback: true, ..Bookinfo::page() }.apply(&stage.cluster)?;
+        Bookinfo::page().on_loopback().apply(&stage.cluster)?;
         broken_fixed_undone(stage, &[Seen::Refused], "BA2301")
     });
 }

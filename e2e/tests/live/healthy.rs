@@ -31,7 +31,7 @@ fn s09_healthy_cluster() {
 #[test]
 fn s09_rollout_in_progress() {
     scenario("s09_rollout_in_progress", |stage| {
-        let slow = Bookinfo { start_delay: 6000, ..Bookinfo::page() };
+        let slow = Bookinfo::page().slow_by(6000);
         slow.start(&stage.cluster)?;
         let before = Objects::read(&stage.cluster)?;
         let ended = stage.operator.must(&["fix", "--yes"], 0)?;

@@ -10,7 +10,7 @@ fn s00_the_shipped_manifest_is_varied() {
     assert_eq!(whole.matches("image: bookaccess.local/standin:1").count(), 6, "{whole}");
     assert!(whole.contains("node-role.kubernetes.io/control-plane: \"\"") && whole.contains("nodePort: 30080"));
     assert!(whole.contains("value: reviews-v1\n") && whole.contains("value: ratings\n"));
-    let page = Bookinfo { cluster_ip: true, loopback: true, ..Bookinfo::page().on("w1") };
+    let page = Bookinfo { cluster_ip: true, ..Bookinfo::page().on("w1").on_loopback() };
     let page = page.manifest(&cluster).unwrap();
     assert_eq!(page.matches("kind: Deployment").count(), 1, "{page}");
     assert_eq!(page.matches("kind: Service\n").count(), 1, "{page}");

@@ -9,7 +9,7 @@ use e2e::cluster::Cluster;
 
 use super::figures::{COUNTED, Column, Figure, PACE, PACED, Row, TRANSFER};
 use super::report::Report;
-use super::rows::{Kind, Running, most_connections};
+use super::rows::{Kind, Running, most_connections, most_port_forwards};
 use super::site::{Seen, Site};
 use super::{machine, plot, process, record, report};
 use crate::provider::native::packages::{Package, ensure_these};
@@ -264,6 +264,7 @@ fn steady(site: &Site, kind: Kind, running: &Running, column: Column, round: usi
     let (figure, wanted) = match column {
         Column::Upgrades if kind == Kind::Tunnel => return upgrades(site, running, round, row),
         Column::Rss1k if !running.processes.is_empty() => (Figure::Rss1k, 1000),
+        Column::Rss10k if matches!(kind, Kind::Tunnel | Kind::Kubectl) => (Figure::Rss10k, most_port_forwards()),
         Column::Rss10k if !running.processes.is_empty() => (Figure::Rss10k, most_connections()),
         _ => return Ok(()),
     };

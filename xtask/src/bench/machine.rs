@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::rows::most_connections;
+use super::rows::{most_connections, most_port_forwards};
 use crate::{readme, run};
 
 /// How long [`busy`] looks.
@@ -72,6 +72,7 @@ pub fn describe(binary: &Path) -> Result<BTreeMap<String, String>> {
         ("kubectl bookaccess", first(&[&binary.display().to_string(), "version"])),
         ("commit", commit.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())),
         ("most connections a forwarder can hold", most_connections().to_string()),
+        ("most through the API server", most_port_forwards().to_string()),
     ];
     Ok(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

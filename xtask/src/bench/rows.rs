@@ -114,6 +114,12 @@ pub fn most_connections() -> usize {
     (limit.saturating_sub(200) / 2).min(10_000) as usize
 }
 
+/// How many can be held through the API server: behind it containerd has four descriptors for each that stands, and
+/// more while they are opened.
+pub fn most_port_forwards() -> usize {
+    most_connections() * 2 / 5
+}
+
 /// As many pipes as transfers could use; its default is a quarter of maxconn, more descriptors than there may be.
 fn haproxy(port: u16, pod: &str) -> String {
     format!(

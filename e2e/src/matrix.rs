@@ -1,0 +1,287 @@
+//! The fault matrix: a row is a fault as data, with what must come of it, written down beforehand. One course plays all.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::app::{Bookinfo, NAMESPACE};
+use crate::cluster::Cluster;
+use crate::condition::until;
+use crate::faults::Fault;
+use crate::objects::{Objects, Versions};
+use crate::page::{self, Seen};
+use crate::plugin::{Diagnosis, Plugin};
+use crate::scenario::Stage;
+
+/// Names the file to which each row's result is added, one JSON object a line ([`Played`]).
+pub const RESULTS: &str = "BOOKACCESS_E2E_RESULTS";
+/// Set where only the rows of the gate are to be played.
+pub const QUICK: &str = "BOOKACCESS_E2E_QUICK";
+/// How soon the page must be there once `fix` has said so.
+const PAGE: Duration = Duration::from_secs(3);
+/// How long a fault may take until it can be told: what is seconds old is not judged yet.
+const TOLD: Duration = Duration::from_secs(30);
+/// A look with time-outs in it.
+const LOOK: Duration = Duration::from_secs(6);
+
+/// How a fault ends, once `fix` was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The page is back at its address, and stays without any fallback.
+    Repaired,
+    /// The page is back at its address by the fallback; the fault is left, and told.
+    LedAround,
+    /// No allowed path exists: exit code 1 (or as the row says), nothing is left changed.
+    Unreachable,
+    /// The page works all the while. Nothing is written.
+    Reachable,
+}
+
+/// One fault, and what must come of it.
+pub struct Row {
+    /// The part of the path that is broken, as the matrix groups its rows.
+    pub line: &'static str,
+    pub name: &'static str,
+    /// The application, before or after the fault.
+    pub app: fn(&Cluster) -> Result<Bookinfo>,
+    /// Whether the application gets ready at all.
+    pub gets_ready: bool,
+    pub faults: fn(&Cluster) -> Result<Vec<Fault>>,
+    /// Injected before the application exists: else its rules are written already and go on working.
+    pub before_app: bool,
+    /// How the client sees it.
+    pub seen: Vec<Seen>,
+    /// What the command is told to look at; nothing where it finds that by itself.
+    pub targets: &'static [&'static str],
+    /// Who runs the command.
+    pub by: fn(&Stage) -> Result<Plugin>,
+    /// The leading code; several mean any of them.
+    pub codes: &'static [&'static str],
+    /// Codes that must stand behind it, in this order.
+    pub also: &'static [&'static str],
+    /// Codes that may be told besides.
+    pub may: &'static [&'static str],
+    /// `diagnose`'s exit code.
+    pub exit: i32,
+    /// What `fix --yes` is allowed and told besides.
+    pub flags: &'static [&'static str],
+    pub end: End,
+    /// `fix`'s exit code, where it is not what `end` says.
+    pub fix_exit: Option<i32>,
+    /// Part of the gate.
+    pub quick: bool,
+    /// Played in nftables mode as well.
+    pub in_both_modes: bool,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            line: "",
+            name: "",
+            app: |_| Ok(Bookinfo::page()),
+            gets_ready: true,
+            faults: |_| Ok(Vec::new()),
+            before_app: false,
+            seen: vec![Seen::Refused],
+            targets: &[],
+            by: |stage| Ok(stage.operator.clone()),
+            codes: &[],
+            also: &[],
+            may: &[],
+            exit: 1,
+            flags: &[],
+            end: End::Repaired,
+            fix_exit: None,
+            quick: false,
+            in_both_modes: false,
+        }
+    }
+}
+
+/// What came of a row: a line of the printed table.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Played {
+    pub line: String,
+    pub name: String,
+    pub mode: String,
+    /// The codes that may lead, and those that were told.
+    pub expected: String,
+    pub found: Vec<String>,
+    pub diagnosed_ms: u128,
+    /// From the start of `fix` to the first page at the original address.
+    pub page_ms: Option<u128>,
+    /// What carried the page after `fix`.
+    pub path: String,
+    pub end: String,
+    pub undone: bool,
+}
+
+/// Plays a row: broken as the client sees it, named, brought back, undone.
+pub fn play(stage: &Stage, row: &Row) -> Result<()> {
+    let mut played = Played {
+        line: row.line.to_owned(),
+        name: row.name.to_owned(),
+        mode: stage.cluster.proxy_mode.clone(),
+        expected: row.codes.join(" or "),
+        ..Played::default()
+    };
+    let result = course(stage, row, &mut played);
+    if result.is_err() {
+        played.end = "FAILED".to_owned();
+    }
+    keep(&played)?;
+    result
+}
+
+fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
+    let app = (row.app)(&stage.cluster)?;
+    let inject = || (row.faults)(&stage.cluster)?.into_iter().try_for_each(|fault| stage.inject(fault));
+    if row.before_app {
+        inject()?;
+    }
+    app.start(&stage.cluster)?;
+    if row.gets_ready {
+        crate::app::wait_ready(&stage.cluster, NAMESPACE)?;
+    }
+    if !row.before_app {
+        if row.gets_ready {
+            stage.page(PAGE).context("before the fault")?;
+        }
+        inject()?;
+    }
+    let by = (row.by)(stage)?;
+    if row.end == End::Reachable {
+        return reachable(stage, row, &by, played);
+    }
+    stage.no_page(&row.seen)?;
+    let before = Objects::read(&stage.cluster)?;
+    diagnose(row, &by, played)?;
+    fix(stage, row, &by, played)?;
+    after(stage, row, &by, played)?;
+    by.must(&["fix", "--undo", "--yes"], 0)?;
+    before.must_equal(&Objects::read(&stage.cluster)?).context("after --undo")?;
+    played.undone = true;
+    Ok(())
+}
+
+/// The page is there all the while, whatever is told.
+fn reachable(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+    stage.page(PAGE).context("with the fault")?;
+    diagnose(row, by, played)?;
+    let before = Versions::read(&stage.cluster, &[NAMESPACE])?;
+    let start = Instant::now();
+    by.must(&[&["fix", "--yes"], row.flags, row.targets].concat(), row.fix_exit.unwrap_or(0))?;
+    stage.page(PAGE).context("after fix")?;
+    played.page_ms = Some(start.elapsed().as_millis());
+    before.must_equal(&Versions::read(&stage.cluster, &[NAMESPACE])?)?;
+    "reachable".clone_into(&mut played.end);
+    played.undone = true;
+    path(by, row, played)
+}
+
+/// Waits until the cause is told as the row says, and judges the last look.
+fn diagnose(row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+    let look = until("the cause is named", TOLD, || {
+        let start = Instant::now();
+        let diagnosis = by.diagnose(row.targets, row.exit)?;
+        played.diagnosed_ms = start.elapsed().as_millis();
+        played.found = diagnosis.codes().into_iter().map(str::to_owned).collect();
+        judge(row, &diagnosis)?;
+        Ok(start.elapsed())
+    })?;
+    ensure!(look <= LOOK, "the look took {look:?}");
+    Ok(())
+}
+
+fn judge(row: &Row, diagnosis: &Diagnosis) -> Result<()> {
+    let codes = diagnosis.codes();
+    let shown = || format!("{codes:?}\n{:#}", diagnosis.0["findings"]);
+    match codes.first() {
+        None => ensure!(row.codes.is_empty(), "nothing is found"),
+        Some(first) if row.codes.is_empty() => ensure!(row.may.contains(first), "found: {}", shown()),
+        Some(first) => ensure!(row.codes.contains(first), "{:?} does not lead: {}", row.codes, shown()),
+    }
+    let mut rest = codes.iter().skip(1);
+    for code in row.also {
+        ensure!(rest.any(|c| c == code), "{code} is missing or not in its place: {}", shown());
+    }
+    let meant = |code: &str| [row.codes, row.also, row.may].concat().contains(&code);
+    for finding in diagnosis.findings() {
+        let code = finding["code"].as_str().unwrap_or_default();
+        let is_wrong = finding["severity"] == "error" && finding["confidence"] == "certain" && !meant(code);
+        ensure!(!is_wrong, "{code} is wrong, and said to be certain: {}", shown());
+    }
+    let leads = diagnosis.findings().into_iter().next();
+    let is_guess = leads.is_some_and(|finding| finding["confidence"] == "possible");
+    ensure!(row.codes.is_empty() || !is_guess, "the leading code is a guess: {}", shown());
+    Ok(())
+}
+
+/// Runs `fix`, while an outside client looks for the page again and again.
+fn fix(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+    let reached = !matches!(row.end, End::Unreachable);
+    let code = row.fix_exit.unwrap_or(if reached { 0 } else { 1 });
+    let over = AtomicBool::new(false);
+    let start = Instant::now();
+    let (ended, first) = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let seen = page::fetch(&stage.cluster.client, &stage.url(), Duration::from_secs(1));
+                if seen.is_ok_and(|seen| seen.is_page()) {
+                    return Some(start.elapsed());
+                }
+            }
+            None
+        });
+        let ended = by.must(&[&["fix", "--yes"], row.flags, row.targets].concat(), code);
+        over.store(true, Ordering::Relaxed);
+        (ended, watch.join().ok().flatten())
+    });
+    let ended = ended?;
+    if reached {
+        let told = || format!("after fix\n{}\n{}", ended.stdout, ended.stderr);
+        stage.page(PAGE).with_context(told)?;
+        played.page_ms = Some(first.unwrap_or_else(|| start.elapsed()).as_millis());
+    }
+    Ok(())
+}
+
+/// What carries the page, and whether it stays without a fallback.
+fn after(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+    path(by, row, played)?;
+    if row.end == End::Unreachable {
+        "unreachable, told".clone_into(&mut played.end);
+        return Ok(());
+    }
+    by.must(&["forward", "stop"], 0)?;
+    if row.end == End::Repaired {
+        stage.page(PAGE).context("with the fallback stopped: it was not repaired")?;
+        "repaired".clone_into(&mut played.end);
+    } else {
+        stage.no_page(&row.seen).context("with the fallback stopped: it was repaired, not led around")?;
+        "led around".clone_into(&mut played.end);
+    }
+    Ok(())
+}
+
+fn path(by: &Plugin, row: &Row, played: &mut Played) -> Result<()> {
+    let ended = by.run(&[&["status", "-o", "json"], row.targets].concat())?;
+    let status: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("no JSON: {}", ended.stdout))?;
+    let path = &status["items"][0]["path"];
+    let words = [&path["by"], &path["carrier"]].into_iter().filter_map(Value::as_str);
+    played.path = words.collect::<Vec<_>>().join(", ");
+    Ok(())
+}
+
+fn keep(played: &Played) -> Result<()> {
+    let Some(file) = std::env::var_os(RESULTS) else { return Ok(()) };
+    let mut file = OpenOptions::new().append(true).create(true).open(file).context("the file of results")?;
+    writeln!(file, "{}", serde_json::to_string(played)?).context("the file of results")
+}

@@ -1,0 +1,36 @@
+//! The control plane does not act, or does not let.
+
+use e2e::app::Bookinfo;
+use e2e::faults::{daemon, workload};
+use e2e::matrix::{End, Row};
+use e2e::page::Seen;
+
+pub fn rows() -> Vec<Row> {
+    let base = || Row {
+        line: "Control plane and rights",
+        app: |_| Ok(Bookinfo::page().bare()),
+        end: End::Unreachable,
+        ..Row::default()
+    };
+    vec![
+        Row {
+            name: "controller-manager stopped, the pod gone",
+            faults: |cluster| {
+                let gone = daemon::controller_gone(cluster.control_plane()?, "kube-controller-manager");
+                Ok(vec![gone, workload::pods_gone()])
+            },
+            seen: vec![Seen::NoRoute, Seen::Timeout],
+            codes: &["BA1310"],
+            ..base()
+        },
+        Row {
+            name: "scheduler stopped",
+            faults: |cluster| Ok(vec![daemon::controller_gone(cluster.control_plane()?, "kube-scheduler")]),
+            before_app: true,
+            gets_ready: false,
+            codes: &["BA1311"],
+            quick: true,
+            ..base()
+        },
+    ]
+}

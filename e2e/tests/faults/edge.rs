@@ -1,0 +1,25 @@
+//! Between the browser and the node.
+
+use e2e::app::Bookinfo;
+use e2e::faults::security_group;
+use e2e::matrix::{End, Row};
+use e2e::page::Seen;
+
+pub fn rows() -> Vec<Row> {
+    let base = || Row {
+        line: "Edge",
+        app: |_| Ok(Bookinfo::page().bare()),
+        by: |stage| Ok(stage.laptop.clone()),
+        seen: vec![Seen::Timeout],
+        end: End::Unreachable,
+        ..Row::default()
+    };
+    vec![Row {
+        name: "dropped before the public address",
+        faults: |_| Ok(vec![security_group::drops(30080)]),
+        codes: &["BA6001"],
+        fix_exit: Some(6),
+        quick: true,
+        ..base()
+    }]
+}
