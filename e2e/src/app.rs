@@ -15,6 +15,8 @@ pub const PORT: u16 = 30080;
 pub const GRAFANA_PORT: u16 = 30300;
 /// The image that `cluster up` loads into every node.
 const IMAGE: &str = "bookaccess.local/standin";
+/// As pods name it.
+pub const IMAGE_TAGGED: &str = "bookaccess.local/standin:1";
 const READY_LIMIT: &str = "60s";
 
 /// Where the page's pod is put.
@@ -246,7 +248,7 @@ pub fn remove(cluster: &Cluster) -> Result<()> {
         if gone.trim().is_empty() {
             continue;
         }
-        let kinds = "deployments,replicasets,services,leases,networkpolicies,resourcequotas";
+        let kinds = "deployments,replicasets,services,endpoints,leases,networkpolicies,resourcequotas";
         cluster.kubectl(&["delete", kinds, "--all", "-n", namespace, "--cascade=background", "--wait=false"])?;
         cluster.kubectl(&["delete", "configmap", "bookaccess-journal", "-n", namespace, "--ignore-not-found"])?;
         cluster.kubectl(&["delete", "pods", "--all", "-n", namespace, "--grace-period=1", "--timeout=45s"])?;

@@ -45,6 +45,9 @@ pub struct Args {
     /// Only the scenarios whose names hold this
     #[arg(long)]
     pub scenario: Option<String>,
+    /// Leave out the scenarios whose names hold this
+    #[arg(long)]
+    pub skip: Vec<String>,
     /// Leave the cluster running
     #[arg(long)]
     pub keep: bool,
@@ -62,7 +65,7 @@ pub struct Args {
     #[arg(long)]
     pub quick: bool,
     /// Write the matrix into docs/fault-matrix.md
-    #[arg(long, conflicts_with_all = ["quick", "scenario", "cluster"])]
+    #[arg(long, conflicts_with_all = ["quick", "scenario", "skip", "cluster"])]
     pub record: bool,
 }
 
@@ -72,6 +75,7 @@ impl Default for Args {
             suite: Suite::default(),
             provider: Provider::default(),
             scenario: None,
+            skip: Vec::new(),
             keep: false,
             proxy_mode: ProxyMode::default(),
             kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
@@ -121,6 +125,7 @@ fn play(args: &Args, cluster: &str, binary: PathBuf) -> Result<Outcome> {
     let mut command = args.suite.cargo().to_vec();
     command.extend(["--", "--test-threads=1"]);
     command.extend(args.scenario.as_deref());
+    command.extend(args.skip.iter().flat_map(|name| ["--skip", name.as_str()]));
     let results = tempfile::NamedTempFile::new()?;
     let mut env = vec![
         ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),

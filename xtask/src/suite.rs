@@ -73,6 +73,11 @@ pub fn no_cluster_here() -> Option<String> {
 pub fn cargo(args: &[&str], env: &[(&str, PathBuf)]) -> Result<Outcome> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
+    // Of this very program, told by the cargo that runs it: build scripts would take them for news and run again.
+    let told = std::env::vars_os().map(|(name, _)| name);
+    for name in told.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {
+        command.env_remove(name);
+    }
     command.args(args).envs(env.iter().map(|(name, value)| (name, value))).current_dir(crate::readme::top());
     let mut outcome = Outcome::default();
     let mut last = Instant::now();

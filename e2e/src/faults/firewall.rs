@@ -56,6 +56,17 @@ pub fn one_way(node: &Node, from: &str) -> Fault {
     )
 }
 
+/// Packets of more than 600 bytes to this node's pods or from them vanish, as on a way whose MTU nobody knows.
+pub fn large_lost(node: &Node) -> Fault {
+    let chain = "type filter hook forward priority -300; meta length > 600 drop;";
+    rule(
+        node,
+        "large packets are lost",
+        &format!("nft 'table ip bookaccess_e2e_mtu {{ chain forward {{ {chain} }}; }}'"),
+        "nft 'table ip bookaccess_e2e_mtu; delete table ip bookaccess_e2e_mtu;'",
+    )
+}
+
 /// The kernel forwards no packet.
 pub fn forwarding_off(node: &Node) -> Fault {
     let write = |value| format!("echo {value} > /proc/sys/net/ipv4/ip_forward");

@@ -7,10 +7,13 @@ pub mod kube_proxy_config;
 pub mod ours;
 pub mod policy;
 pub mod recovery;
+pub mod rights;
 pub mod route;
 pub mod rules;
+pub mod second_card;
 pub mod security_group;
 pub mod service;
+pub mod slow;
 pub mod workload;
 
 use anyhow::Result;

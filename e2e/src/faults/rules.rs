@@ -42,6 +42,34 @@ pub fn flushed_for_good_on(node: &str) -> Fault {
     )
 }
 
+/// Old rules of a kube-proxy that used iptables-legacy lead the page's nodePort to an address that nobody has. The kernel
+/// asks the table first that was made last.
+pub fn legacy_on(node: &str) -> Fault {
+    const RULES: &str = "*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-NODEPORTS - [0:0]
+:KUBE-EXT-BOOKACCESSE2E000 - [0:0]
+:KUBE-SVC-BOOKACCESSE2E000 - [0:0]
+:KUBE-SEP-BOOKACCESSE2E000 - [0:0]
+-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
+-A KUBE-NODEPORTS -p tcp -m comment --comment \"bookinfo/productpage:http\" -m tcp --dport 30080 -j KUBE-EXT-BOOKACCESSE2E000
+-A KUBE-EXT-BOOKACCESSE2E000 -j KUBE-SVC-BOOKACCESSE2E000
+-A KUBE-SVC-BOOKACCESSE2E000 -m comment --comment \"bookinfo/productpage:http -> 10.244.0.250:9080\" -j KUBE-SEP-BOOKACCESSE2E000
+-A KUBE-SEP-BOOKACCESSE2E000 -p tcp -m comment --comment \"bookinfo/productpage:http\" -m tcp -j DNAT --to-destination 10.244.0.250:9080
+COMMIT
+";
+    let (node, healed) = (node.to_owned(), node.to_owned());
+    Fault::new(
+        format!("{node} has rules of iptables-legacy"),
+        move |cluster| {
+            let restore = ["iptables-legacy-restore", "--wait", "5", "--noflush"];
+            place(cluster, &node)?.feed(&restore, RULES, Duration::from_secs(10))?.success().map(drop)
+        },
+        move |cluster| place(cluster, &healed)?.shell("iptables-legacy -t nat -F; iptables-legacy -t nat -X").map(drop),
+    )
+}
+
 fn place<'c>(cluster: &'c Cluster, node: &str) -> Result<&'c Place> {
     let mut all = cluster.nodes.iter().map(|each| &each.place);
     all.find(|place| place.name == node).with_context(|| format!("no node {node}"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::app::{Bookinfo, CONTAINER, NAMESPACE, PORT, wait_ready};
+use crate::app::{Bookinfo, CONTAINER, IMAGE_TAGGED, NAMESPACE, PORT, wait_ready};
 use crate::cluster::{Cluster, Place};
 use crate::condition::until;
 use crate::faults::Fault;
@@ -88,15 +88,8 @@ pub fn one_refuses() -> Fault {
             let served = body.split("Served by pod ").nth(1).and_then(|rest| rest.split('<').next());
             let served = served.context("the page does not say which pod served it")?;
             let pod = cluster.get(&["-n", NAMESPACE, "pod", served])?;
-            let id = container(&pod)?;
-            let rules = format!(
-                "table {TABLE} {{ chain in {{ type filter hook input priority 0; tcp dport 9080 reject with tcp reset; }}; }}"
-            );
-            let enter = format!(
-                "pid=$(ctr --namespace k8s.io tasks list | awk '$1 == \"{id}\" {{ print $2 }}'); test -n \"$pid\"; \
-                 nsenter --target $pid --net nft '{rules}'"
-            );
-            node_of(cluster, &pod)?.shell(&enter).map(drop)
+            let rules = "chain in { type filter hook input priority 0; tcp dport 9080 reject with tcp reset; };";
+            inside(cluster, &pod, &format!("nft 'table {TABLE} {{ {rules} }}'"))
         },
         // It ends with the pod.
         |_: &Cluster| Ok(()),
@@ -139,6 +132,34 @@ pub fn never_ready() -> Fault {
     )
 }
 
+/// Another application's pod on `node` takes an address for its own that was a page pod's.
+pub fn stranger_takes(address: &str, node: &str) -> Fault {
+    let (address, node) = (address.to_owned(), node.to_owned());
+    Fault::new(
+        format!("another application has {address}"),
+        move |cluster: &Cluster| {
+            let env = json!([{"name": "ROLE", "value": "details"}]);
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "stranger", "namespace": NAMESPACE, "labels": {"app": "stranger"}},
+                "spec": {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [{
+                    "name": "details", "image": IMAGE_TAGGED, "imagePullPolicy": "Never", "env": env}]},
+            });
+            cluster.apply(&pod.to_string())?;
+            cluster.kubectl(&["wait", "-n", NAMESPACE, "pod/stranger", "--for=condition=Ready", "--timeout=30s"])?;
+            let pod = cluster.get(&["-n", NAMESPACE, "pod/stranger"])?;
+            inside(cluster, &pod, &format!("ip address add {address}/32 dev eth0"))
+        },
+        |_: &Cluster| Ok(()),
+    )
+}
+
+/// The address of the page's only pod.
+pub fn address(cluster: &Cluster) -> Result<String> {
+    let pod = staying(cluster)?.into_iter().next().context("the page has no pod")?;
+    Ok(pod["status"]["podIP"].as_str().context("no address yet")?.to_owned())
+}
+
 /// The page's pods end without a word, as when their node loses power; nobody has to notice.
 pub fn pods_gone() -> Fault {
     Fault::new(
@@ -149,6 +170,16 @@ pub fn pods_gone() -> Fault {
         },
         |_: &Cluster| Ok(()),
     )
+}
+
+/// Runs a command in a pod's network.
+fn inside(cluster: &Cluster, pod: &Value, command: &str) -> Result<()> {
+    let id = container(pod)?;
+    let line = format!(
+        "pid=$(ctr --namespace k8s.io tasks list | awk '$1 == \"{id}\" {{ print $2 }}'); test -n \"$pid\"; \
+         nsenter --target $pid --net {command}"
+    );
+    node_of(cluster, pod)?.shell(&line).map(drop)
 }
 
 /// The id of a pod's first container, as containerd knows it.

@@ -76,12 +76,15 @@ pub struct App {
     pod: String,
     resolver: Resolver,
     pub fault: Option<Fault>,
+    /// Bytes that the page is longer by: more than one packet takes.
+    pad: usize,
 }
 
 impl App {
     pub fn from_env(role: Role) -> Result<Self, String> {
+        let pad = std::env::var("PAD").ok().and_then(|text| text.parse().ok()).unwrap_or_default();
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "unnamed".to_owned());
-        Ok(Self { role, pod, resolver: Resolver::of_system(), fault: Fault::from_env()? })
+        Ok(Self { role, pod, resolver: Resolver::of_system(), fault: Fault::from_env()?, pad })
     }
 
     pub fn answer(&self, request: &Request) -> Reply {
@@ -131,6 +134,9 @@ impl App {
         match reviews {
             Ok(reviews) => section(&mut body, "Book Reviews", &reviews_lines(&reviews)),
             Err(_) => missing(&mut body, "reviews"),
+        }
+        if self.pad > 0 {
+            let _ = writeln!(body, "<!-- {} -->", ".".repeat(self.pad));
         }
         let _ = write!(body, "<p>Served by pod {}</p>\n</body>\n</html>\n", escape(&self.pod));
         body

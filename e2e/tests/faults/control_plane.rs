@@ -1,7 +1,7 @@
 //! The control plane does not act, or does not let.
 
 use e2e::app::Bookinfo;
-use e2e::faults::{daemon, workload};
+use e2e::faults::{daemon, rights, service, slow, workload};
 use e2e::matrix::{End, Row};
 use e2e::page::Seen;
 
@@ -21,6 +21,25 @@ pub fn rows() -> Vec<Row> {
             },
             seen: vec![Seen::NoRoute, Seen::Timeout],
             codes: &["BA1310"],
+            ..base()
+        },
+        Row {
+            name: "API server slow",
+            faults: |cluster| Ok(vec![slow::api_server(cluster.control_plane()?)]),
+            codes: &[],
+            may: &["BA0205"],
+            exit: 0,
+            end: End::Reachable,
+            ..base()
+        },
+        Row {
+            name: "a user who may only view",
+            faults: |_| Ok(vec![rights::only_view(), service::selector_typo()]),
+            by: |stage| Ok(stage.laptop.clone()),
+            targets: &["--as", rights::VIEWER, "-n", "bookinfo"],
+            codes: &["BA1201"],
+            may: &["BA0202"],
+            fix_exit: Some(3),
             ..base()
         },
         Row {

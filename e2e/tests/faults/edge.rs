@@ -14,12 +14,30 @@ pub fn rows() -> Vec<Row> {
         end: End::Unreachable,
         ..Row::default()
     };
-    vec![Row {
-        name: "dropped before the public address",
-        faults: |_| Ok(vec![security_group::drops(30080)]),
-        codes: &["BA6001"],
-        fix_exit: Some(6),
-        quick: true,
-        ..base()
-    }]
+    vec![
+        Row {
+            name: "dropped before the public address",
+            faults: |_| Ok(vec![security_group::drops(30080)]),
+            codes: &["BA6001"],
+            fix_exit: Some(6),
+            quick: true,
+            ..base()
+        },
+        Row {
+            name: "a stale public address",
+            targets: &["--address", "203.0.113.99"],
+            codes: &["BA0101"],
+            fix_exit: Some(6),
+            end: End::Reachable,
+            ..base()
+        },
+        Row {
+            name: "https on the http port",
+            targets: &["--address", "https://203.0.113.10:30080/productpage"],
+            codes: &["BA0103"],
+            exit: 0,
+            end: End::Reachable,
+            ..base()
+        },
+    ]
 }

@@ -33,13 +33,13 @@ pub fn rows() -> Vec<Row> {
             name: "scheduled nowhere",
             faults: |_| Ok(vec![kube_proxy::unscheduled()]),
             codes: &["BA3002"],
-            quick: true,
             ..system()
         },
         Row {
             name: "not on one node",
             faults: |cluster| Ok(vec![kube_proxy::excluded_from(&cluster.control_plane()?.place.name)]),
             codes: &["BA3002"],
+            quick: true,
             ..system()
         },
         Row {
@@ -90,12 +90,37 @@ pub fn rows() -> Vec<Row> {
             ..moves()
         },
         Row {
+            name: "gone, the old pod's address answers for another application",
+            faults: |cluster| {
+                let (here, old) = (&cluster.control_plane()?.place.name, &cluster.worker(0)?.place.name);
+                let there = &cluster.worker(1)?.place.name;
+                let address = workload::address(cluster)?;
+                Ok(vec![
+                    kube_proxy::excluded_from(here),
+                    workload::moved_bare_to(there),
+                    workload::stranger_takes(&address, old),
+                ])
+            },
+            seen: vec![Seen::status(404)],
+            codes: &["BA3022"],
+            end: End::LedAround,
+            ..moves()
+        },
+        Row {
             name: "flushed",
             faults: |cluster| Ok(vec![rules::flushed_for_good_on(&cluster.control_plane()?.place.name)]),
             before_app: false,
             codes: &["BA3020"],
-            quick: true,
             ..system()
+        },
+        Row {
+            name: "rules of iptables-legacy beside its own",
+            faults: |cluster| Ok(vec![rules::legacy_on(&cluster.control_plane()?.place.name)]),
+            before_app: false,
+            seen: vec![Seen::NoRoute, Seen::Timeout],
+            codes: &["BA3011"],
+            end: End::LedAround,
+            ..base()
         },
         Row {
             name: "wedged, the page moved",

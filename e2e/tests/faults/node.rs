@@ -2,7 +2,7 @@
 
 use e2e::app::Bookinfo;
 use e2e::cluster::Cluster;
-use e2e::faults::{daemon, firewall, route};
+use e2e::faults::{daemon, firewall, route, second_card};
 use e2e::matrix::{End, Row};
 use e2e::page::Seen;
 
@@ -60,6 +60,21 @@ pub fn rows() -> Vec<Row> {
             faults: |cluster| Ok(vec![route::gone(cluster.control_plane()?, cluster.worker(0)?)]),
             seen: vec![Seen::NoRoute, Seen::Refused, Seen::Timeout],
             codes: &["BA5011"],
+            ..remote()
+        },
+        Row {
+            name: "rp_filter, and a second network card",
+            faults: |_| Ok(vec![second_card::strict()]),
+            targets: &["--address", second_card::ADDRESS],
+            codes: &["BA4007"],
+            flags: &["--allow", "node"],
+            ..base()
+        },
+        Row {
+            name: "large packets lost",
+            app: |cluster| Ok(on_worker(cluster)?.env("PAD", 4000)),
+            faults: |cluster| Ok(vec![firewall::large_lost(cluster.worker(0)?)]),
+            codes: &["BA5006"],
             ..remote()
         },
         Row {

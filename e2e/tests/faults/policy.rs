@@ -1,6 +1,7 @@
 //! Somebody says no on purpose.
 
 use e2e::app::{Bookinfo, CONTAINER};
+use e2e::faults::policy;
 use e2e::matrix::{End, Row};
 use e2e::page::Seen;
 use serde_json::json;
@@ -20,6 +21,18 @@ pub fn rows() -> Vec<Row> {
     let base = || Row { line: "Policy", before_app: true, end: End::Unreachable, ..Row::default() };
     vec![
         Row {
+            name: "NetworkPolicy denies",
+            app: |cluster| Ok(Bookinfo::page().bare().on(&cluster.worker(0)?.place.name)),
+            faults: |_| Ok(vec![policy::denies_all_enforced()]),
+            before_app: false,
+            seen: vec![Seen::Timeout],
+            codes: &["BA7001"],
+            flags: &["--allow", "policy"],
+            end: End::Repaired,
+            quick: true,
+            ..base()
+        },
+        Row {
             name: "a mesh resets plain HTTP",
             app: |_| Ok(meshed().env("FAULT", "reset")),
             seen: vec![Seen::Reset],
@@ -31,7 +44,6 @@ pub fn rows() -> Vec<Row> {
             app: |_| Ok(meshed().env("FAULT", "forbidden")),
             seen: vec![Seen::status(403)],
             codes: &["BA7005"],
-            quick: true,
             ..base()
         },
     ]

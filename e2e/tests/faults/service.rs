@@ -14,7 +14,6 @@ pub fn rows() -> Vec<Row> {
             app: |_| Ok(Bookinfo { cluster_ip: true, ..Bookinfo::page().bare() }),
             before_app: true,
             codes: &["BA1002"],
-            quick: true,
             ..base()
         },
         Row {
@@ -57,7 +56,13 @@ pub fn rows() -> Vec<Row> {
             end: End::Unreachable,
             ..base()
         },
-        Row { name: "selector typo", faults: |_| Ok(vec![service::selector_typo()]), codes: &["BA1201"], ..base() },
+        Row {
+            name: "selector typo",
+            faults: |_| Ok(vec![service::selector_typo()]),
+            codes: &["BA1201"],
+            quick: true,
+            ..base()
+        },
         Row {
             name: "selector too wide, two applications",
             app: |_| Ok(Bookinfo::page().with_parts().bare()),

@@ -6,7 +6,6 @@
 
 mod bad_input;
 mod defaults;
-mod edits;
 mod forward_recovery;
 mod forward_rules;
 mod healthy;
