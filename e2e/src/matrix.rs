@@ -186,18 +186,18 @@ fn reachable(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Resu
     path(by, row, played)
 }
 
-/// Waits until the cause is told as the row says, and judges the last look.
+/// Waits until the cause is told as the row says, by a look that did not have to wait for what is only seconds old.
 fn diagnose(row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
-    let look = until("the cause is named", TOLD, || {
+    until("the cause is named", TOLD, || {
         let start = Instant::now();
         let diagnosis = by.diagnose(row.targets, row.exit)?;
-        played.diagnosed_ms = start.elapsed().as_millis();
+        let took = start.elapsed();
+        played.diagnosed_ms = took.as_millis();
         played.found = diagnosis.codes().into_iter().map(str::to_owned).collect();
         judge(row, &diagnosis)?;
-        Ok(start.elapsed())
-    })?;
-    ensure!(look <= LOOK, "the look took {look:?}");
-    Ok(())
+        ensure!(took <= LOOK, "the look took {took:?}");
+        Ok(())
+    })
 }
 
 fn judge(row: &Row, diagnosis: &Diagnosis) -> Result<()> {
@@ -260,7 +260,8 @@ fn after(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<(
         "unreachable, told".clone_into(&mut played.end);
         return Ok(());
     }
-    by.must(&["forward", "stop"], 0)?;
+    // Where none was opened there is none to stop.
+    by.run(&["forward", "stop"])?;
     if row.end == End::Repaired {
         stage.page(PAGE).context("with the fallback stopped: it was not repaired")?;
         "repaired".clone_into(&mut played.end);

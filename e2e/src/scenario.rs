@@ -124,8 +124,8 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown").to_owned()
 }
 
-/// The suite's own report, shown by the test harness.
-#[expect(clippy::print_stdout, reason = "the test harness shows it with the test's result")]
+/// The suite's own report, beside the harness' own lines.
+#[expect(clippy::print_stderr, reason = "a test has no other place for it")]
 fn tell(line: &str) {
-    println!("{line}");
+    eprintln!("{line}");
 }

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::app::NAMESPACE;
 use crate::cluster::Cluster;
-use crate::condition::until;
 use crate::faults::Fault;
 use crate::page::{self, Seen};
 

@@ -104,11 +104,8 @@ pub fn endpoints_by_hand() -> Fault {
 pub fn node_port_taken() -> Fault {
     let take = |cluster: &Cluster| {
         let ports = json!([{"port": 80, "nodePort": PORT}]);
-        let spec = json!({"type": "NodePort", "selector": {"app": "nobody"}, "ports": ports});
-        cluster.kubectl(&["create", "namespace", NAMESPACE, "--dry-run=client", "-o", "json"]).and_then(|namespace| {
-            cluster.apply(&namespace)?;
-            cluster.apply(&service("first-come", &spec))
-        })
+        cluster
+            .apply(&service("first-come", &json!({"type": "NodePort", "selector": {"app": "nobody"}, "ports": ports})))
     };
     Fault::new("another Service has the nodePort", take, |_: &Cluster| Ok(()))
 }

@@ -1,5 +1,6 @@
 //! The page's pods: gone, replaced, killed, moved.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -132,12 +133,19 @@ pub fn never_ready() -> Fault {
     )
 }
 
-/// Another application's pod on `node` takes an address for its own that was a page pod's.
-pub fn stranger_takes(address: &str, node: &str) -> Fault {
-    let (address, node) = (address.to_owned(), node.to_owned());
+/// Another application's pod on `node` is given an address that was a page pod's, as happens once a node has come round
+/// through its range.
+pub fn stranger_gets(address: Ipv4Addr, node: &str) -> Fault {
+    let node = node.to_owned();
     Fault::new(
         format!("another application has {address}"),
         move |cluster: &Cluster| {
+            let place = cluster.nodes.iter().map(|n| &n.place).find(|p| p.name == node).context("no such node")?;
+            // The plugin host-local gives the address after the last one it gave.
+            let before = Ipv4Addr::from_bits(address.to_bits() - 1);
+            place.shell(&format!(
+                "for last in /run/cni-ipam/*/last_reserved_ip.0; do printf %s {before} > $last; done"
+            ))?;
             let env = json!([{"name": "ROLE", "value": "details"}]);
             let pod = json!({
                 "apiVersion": "v1", "kind": "Pod",
@@ -148,16 +156,17 @@ pub fn stranger_takes(address: &str, node: &str) -> Fault {
             cluster.apply(&pod.to_string())?;
             cluster.kubectl(&["wait", "-n", NAMESPACE, "pod/stranger", "--for=condition=Ready", "--timeout=30s"])?;
             let pod = cluster.get(&["-n", NAMESPACE, "pod/stranger"])?;
-            inside(cluster, &pod, &format!("ip address add {address}/32 dev eth0"))
+            ensure!(pod["status"]["podIP"] == address.to_string(), "it was given {}", pod["status"]["podIP"]);
+            Ok(())
         },
         |_: &Cluster| Ok(()),
     )
 }
 
 /// The address of the page's only pod.
-pub fn address(cluster: &Cluster) -> Result<String> {
+pub fn address(cluster: &Cluster) -> Result<Ipv4Addr> {
     let pod = staying(cluster)?.into_iter().next().context("the page has no pod")?;
-    Ok(pod["status"]["podIP"].as_str().context("no address yet")?.to_owned())
+    pod["status"]["podIP"].as_str().context("no address yet")?.parse().context("the pod's address")
 }
 
 /// The page's pods end without a word, as when their node loses power; nobody has to notice.

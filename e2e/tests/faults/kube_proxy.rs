@@ -98,7 +98,7 @@ pub fn rows() -> Vec<Row> {
                 Ok(vec![
                     kube_proxy::excluded_from(here),
                     workload::moved_bare_to(there),
-                    workload::stranger_takes(&address, old),
+                    workload::stranger_gets(address, old),
                 ])
             },
             seen: vec![Seen::status(404)],

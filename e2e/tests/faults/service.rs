@@ -49,9 +49,7 @@ pub fn rows() -> Vec<Row> {
         Row { name: "other nodePort", faults: |_| Ok(vec![service::other_node_port()]), codes: &["BA1005"], ..base() },
         Row {
             name: "nodePort taken by another Service",
-            app: |_| Ok(Bookinfo { cluster_ip: true, ..Bookinfo::page().bare() }),
-            faults: |_| Ok(vec![service::node_port_taken()]),
-            before_app: true,
+            faults: |_| Ok(vec![service::other_node_port(), service::node_port_taken()]),
             codes: &["BA1007"],
             end: End::Unreachable,
             ..base()

@@ -104,7 +104,7 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "slow start",
-            app: |_| Ok(Bookinfo::page().slow_by(15_000)),
+            app: |_| Ok(Bookinfo::page().slow_by(40_000)),
             codes: &["BA2103"],
             end: End::Repaired,
             ..base()
