@@ -27,8 +27,8 @@ const STEADY_ROUNDS: usize = 2;
 const REQUESTS: &str = "1";
 /// Seconds of a run of new connections: longer ones would run out of ports.
 const CONNECTS: &str = "1";
-/// Seconds of a run at a fixed rate.
-const LATENCY: &str = "3";
+/// Seconds of a run at a fixed rate: so long that one stall of the machine does not decide about p99.
+const LATENCY: &str = "10";
 
 #[derive(clap::Args)]
 pub struct Args {
