@@ -24,7 +24,7 @@ const PACKAGES: &[Package] = &[("haproxy", &["/usr/sbin/haproxy"])];
 /// So many rounds measure what does not change from round to round.
 const STEADY_ROUNDS: usize = 2;
 /// Seconds of a run of requests.
-const REQUESTS: &str = "1";
+const REQUESTS: &str = "3";
 /// Seconds of a run of new connections: longer ones would run out of ports.
 const CONNECTS: &str = "1";
 /// Seconds of a run at a fixed rate: so long that one stall of the machine does not decide about p99.
