@@ -3,6 +3,7 @@
 
 mod edited;
 mod secrets;
+mod size;
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
