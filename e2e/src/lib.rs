@@ -12,4 +12,5 @@ pub mod objects;
 pub mod page;
 pub mod plugin;
 pub mod scenario;
+pub mod size;
 pub mod way;

@@ -4,6 +4,7 @@
 //! evidence for, so that a look with more gaps finds less, never something else (`tests/checks.rs` holds that).
 
 pub mod catalogue;
+pub mod differential;
 pub mod path;
 pub mod runner;
 #[cfg(test)]

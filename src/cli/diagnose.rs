@@ -28,9 +28,15 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
             scope::settled(&field, SETTLE, |_| {}).await
         }
     };
-    if let Some(file) = &args.save {
-        observe::file::save(&snapshot, file)?;
-    }
+    // What is judged is what the file holds, so that both say the same.
+    let snapshot = match &args.save {
+        Some(file) => {
+            let fit = observe::redact::redact(snapshot);
+            observe::file::save(&fit, file)?;
+            fit
+        }
+        None => snapshot,
+    };
     let facts = Facts::derive(&snapshot);
     let report = check::run(&facts);
     // What fix would do with everything granted: each remedy with its command and its inverse.

@@ -1,5 +1,6 @@
 //! Errors of the modules at the edge, as a person meets them.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{ExpectedError, forbidden, sudo_hint};
@@ -107,12 +108,27 @@ impl From<look::Error> for ExpectedError {
 impl From<file::Error> for ExpectedError {
     fn from(error: file::Error) -> Self {
         match error {
-            file::Error::Io { path, source } => {
-                Self::usage(Text::new("error.file").with("path", path).with("message", source))
+            file::Error::Io { path, source } => match source.kind() {
+                ErrorKind::NotFound => Self::usage(Text::new("error.file_missing").with("path", path)),
+                ErrorKind::IsADirectory => Self::usage(Text::new("error.file_is_folder").with("path", path)),
+                ErrorKind::PermissionDenied => Self::usage(Text::new("error.file_denied").with("path", path)),
+                _ => Self::usage(Text::new("error.file").with("path", path).with("message", source)),
+            },
+            file::Error::TooLarge { path } => {
+                let most = file::MOST >> 20;
+                Self::usage(Text::new("error.file_too_large").with("path", path).with("most", most))
             }
-            file::Error::Malformed { path, message } => {
-                Self::usage(Text::new("error.no_snapshot").with("path", path).with("message", message))
+            file::Error::CutOff { path, line } => {
+                Self::usage(Text::new("error.snapshot_cut_off").with("path", path).with("line", line))
             }
+            file::Error::Another { path } => Self::usage(Text::new("error.no_snapshot").with("path", path)),
+            file::Error::Value { path, line, column, message } => Self::usage(
+                Text::new("error.snapshot_value")
+                    .with("path", path)
+                    .with("line", line)
+                    .with("column", column)
+                    .with("message", message),
+            ),
             file::Error::Version { path, found } => {
                 let known = crate::model::snapshot::SNAPSHOT_VERSION;
                 Self::usage(

@@ -41,20 +41,12 @@ pub fn is_of(slice: &EndpointSlice, namespace: &str, service: &str) -> bool {
     owner == Some(service) && slice.metadata.namespace.as_deref() == Some(namespace)
 }
 
-/// The endpoints of one port of a Service, ordered by address. An address that stands in two slices, as it does for a
-/// moment when the controller moves it, counts once: ready where one of them says so.
-pub fn of_port<'a>(
-    slices: &'a [EndpointSlice],
-    namespace: &str,
-    service: &str,
-    port: Option<&ServicePort>,
-) -> Vec<Endpoint<'a>> {
+/// The endpoints of one port of a Service, from its slices, ordered by address. An address that stands in two of them, as
+/// it does for a moment when the controller moves it, counts once: ready where one of them says so.
+pub fn of_port<'a>(slices: &[&'a EndpointSlice], port: Option<&ServicePort>) -> Vec<Endpoint<'a>> {
     let wanted = port.and_then(|p| p.name.as_deref()).unwrap_or_default();
     let mut merged: BTreeMap<IpAddr, Endpoint<'a>> = BTreeMap::new();
     for slice in slices {
-        if !is_of(slice, namespace, service) {
-            continue;
-        }
         let number = slice
             .ports
             .iter()

@@ -3,11 +3,13 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod index;
 pub mod leader;
 pub mod log;
 pub mod nearest;
 pub mod node;
 pub mod node_ports;
+pub mod overlap;
 pub mod placement;
 pub mod pod;
 pub mod policy;
@@ -20,15 +22,22 @@ use k8s_openapi::api::core::v1::{Event, Node};
 
 use crate::model::{Gap, Input, Snapshot, Target, Vantage};
 
+use index::About;
+
 pub use endpoints::Endpoint;
+pub use index::Index;
+pub use overlap::Overlap;
 pub use proxy::Proxy;
-pub use reach::Reach;
+pub use reach::{Candidates, Reach};
 pub use service::ServiceFacts;
 
 /// All that is known, by target and for the cluster as a whole.
 pub struct Facts<'a> {
     pub snapshot: &'a Snapshot,
+    pub index: Index<'a>,
     pub proxy: Proxy<'a>,
+    /// A node's address within a pod network.
+    pub overlap: Option<Overlap<'a>>,
     pub targets: Vec<TargetFacts<'a>>,
 }
 
@@ -47,14 +56,16 @@ impl<'a> Facts<'a> {
     /// Joins a Snapshot. Total: whatever is missing in it is missing here.
     pub fn derive(snapshot: &'a Snapshot) -> Self {
         let proxy = Proxy::derive(snapshot);
+        let index = Index::of(snapshot);
+        let candidates = Candidates::of(snapshot, &index);
         Self {
             snapshot,
             targets: snapshot
                 .targets
                 .iter()
                 .map(|target| {
-                    let service = ServiceFacts::derive(snapshot, target);
-                    let reach = Reach::derive(snapshot, target, service.as_ref());
+                    let service = ServiceFacts::derive(&index, target);
+                    let reach = Reach::derive(snapshot, &index, &candidates, target, service.as_ref());
                     let settling = service.as_ref().is_some_and(|s| {
                         is_settling(s, snapshot.taken_at)
                             || is_following(s, &reach, &proxy, snapshot.taken_at)
@@ -63,7 +74,9 @@ impl<'a> Facts<'a> {
                     TargetFacts { target, service, reach, settling }
                 })
                 .collect(),
+            index,
             proxy,
+            overlap: overlap::overlap(snapshot),
         }
     }
 
@@ -74,18 +87,15 @@ impl<'a> Facts<'a> {
 
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&'a Node> {
-        self.snapshot.objects.nodes.iter().find(|n| node::name(n) == name)
+        self.index.node(name)
     }
 
     /// The message of the last warning about a pod that is of the wanted kind, by its reason and message.
     pub fn last_event(&self, namespace: &str, pod: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<&'a str> {
         let said = |e: &'a Event| (e.reason.as_deref().unwrap_or_default(), e.message.as_deref().unwrap_or_default());
-        let about = self.snapshot.objects.events.iter().filter(|e| {
+        let about = self.index.events(namespace, pod).iter().copied().filter(|e| {
             let (reason, message) = said(e);
-            e.type_.as_deref() == Some("Warning")
-                && e.involved_object.name.as_deref() == Some(pod)
-                && e.involved_object.namespace.as_deref() == Some(namespace)
-                && wanted(reason, message)
+            e.type_.as_deref() == Some("Warning") && wanted(reason, message)
         });
         let last = about.max_by_key(|e| (e.last_timestamp.clone().map(|t| t.0), e.metadata.name.clone()))?;
         Some(said(last).1)
@@ -93,22 +103,18 @@ impl<'a> Facts<'a> {
 
     /// The gap that keeps `input` from saying anything about this target.
     pub fn gap(&self, input: Input, target: &Target) -> Option<&'a Gap> {
-        let about = |subject: &str| {
-            subject == target.namespace || subject.split_once('/') == Some((&target.namespace, &target.service))
-        };
-        let unseen = !vantage(input).is_some_and(|v| {
-            let name = target.to_string();
-            self.snapshot.probes.iter().any(|p| p.vantage == v && p.target.as_deref() == Some(&name))
-        });
+        let name = target.to_string();
+        let mut about = vec![About::All, About::Subject(&target.namespace), About::Subject(&name)];
         // A probe's gap names the pod, node or address that was to be dialled. One that succeeded is enough.
-        let concerns = |subject: &str| match input {
-            Input::PodProxy | Input::PortForward => {
-                subject.split_once('/').is_some_and(|(ns, _)| ns == target.namespace)
-            }
-            _ => vantage(input).is_some(),
-        };
-        let matters = |subject: &str| about(subject) || (unseen && concerns(subject));
-        self.snapshot.gaps.iter().find(|g| g.input == input && g.subject.as_deref().is_none_or(matters))
+        if let Some(vantage) = vantage(input)
+            && !self.index.probes(&name).iter().any(|p| p.vantage == vantage)
+        {
+            about.push(match input {
+                Input::PodProxy | Input::PortForward => About::Within(&target.namespace),
+                _ => About::Anything,
+            });
+        }
+        self.index.gap(input, &about)
     }
 }
 

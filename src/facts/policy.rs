@@ -18,12 +18,12 @@ const ENFORCERS: [&str; 8] =
 /// The policies that together keep strangers from this port of a pod: all those that select it, where none of them
 /// admits what comes from outside; empty where it is open. A rule for an address range counts as open: which address a
 /// packet bears when it meets the policy depends on the way it came.
-pub fn denying<'a>(policies: &'a [NetworkPolicy], pod: &Pod, port: u16) -> Vec<&'a NetworkPolicy> {
+pub fn denying<'a>(policies: &[&'a NetworkPolicy], pod: &Pod, port: u16) -> Vec<&'a NetworkPolicy> {
     // What holds for a pod in the node's own network is for the CNI to say.
     if pod.spec.as_ref().and_then(|s| s.host_network) == Some(true) {
         return Vec::new();
     }
-    let of_pod = policies.iter().filter_map(|p| Some((p, p.spec.as_ref()?))).filter(|(policy, spec)| {
+    let of_pod = policies.iter().filter_map(|p| Some((*p, p.spec.as_ref()?))).filter(|(policy, spec)| {
         let types = spec.policy_types.as_deref().unwrap_or_default();
         policy.metadata.namespace == pod.metadata.namespace
             && (types.is_empty() || types.iter().any(|t| t == "Ingress"))
@@ -109,7 +109,7 @@ mod tests {
         let policies: Vec<NetworkPolicy> = specs.iter().map(policy).collect();
         let pod = json!({"metadata": {"namespace": "bookinfo", "labels": {"app": "productpage"}}, "spec": {"containers": [
             {"name": "c", "ports": [{"name": "http", "containerPort": 9080}]}]}});
-        denying(&policies, &serde_json::from_value(pod).unwrap(), 9080).len()
+        denying(&policies.iter().collect::<Vec<_>>(), &serde_json::from_value(pod).unwrap(), 9080).len()
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! What the probes of one target say together: does the page answer where a browser dials, and where else.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::model::{Address, AddressSource, Outcome, Probe, Snapshot, Target, Vantage};
 
-use super::{ServiceFacts, node};
+use super::{Index, ServiceFacts, node};
 
 /// The probes of one target, sorted by vantage.
 pub struct Reach<'a> {
@@ -29,13 +30,88 @@ pub struct Reach<'a> {
     pub decisive: Vec<&'a Probe>,
 }
 
+/// The addresses a browser may dial, in classes: the same for all targets.
+pub struct Candidates<'a> {
+    /// Those to choose from, each with its class and the node that it leads to.
+    all: Vec<Candidate<'a>>,
+    by_ip: HashMap<IpAddr, Vec<usize>>,
+    by_host: HashMap<&'a str, Vec<usize>>,
+    /// Those that lead to the node we stand on.
+    own: Vec<usize>,
+    /// The one to speak of where none answers.
+    first: Option<usize>,
+}
+
+struct Candidate<'a> {
+    class: u8,
+    address: &'a Address,
+    node: Option<&'a str>,
+}
+
+impl Candidate<'_> {
+    fn rank(&self) -> (u8, AddressSource, IpAddr) {
+        (self.class, self.address.source, self.address.ip)
+    }
+}
+
+impl<'a> Candidates<'a> {
+    /// What the user typed overrides all. On a node its own addresses come first, since that is where the repair is made;
+    /// elsewhere one that answers. InternalIPs only where nothing else is known.
+    pub fn of(snapshot: &'a Snapshot, index: &Index<'a>) -> Self {
+        let here = snapshot.stand.node.as_deref();
+        let server = server_ip(snapshot);
+        let classed = snapshot.addresses.iter().filter_map(|address| {
+            Some(Candidate { class: class(server, address)?, address, node: leads_to(index, address) })
+        });
+        let mut all: Vec<Candidate<'_>> = classed.collect();
+        if all.iter().any(|c| c.class == TYPED) {
+            all.retain(|c| c.class == TYPED);
+        } else if here.is_some() && all.iter().any(|c| c.node == here) {
+            all.retain(|c| c.node == here);
+        }
+        if all.iter().any(|c| c.class < INTERNAL) {
+            all.retain(|c| c.class < INTERNAL);
+        }
+        let mut found = Self {
+            first: (0..all.len()).min_by_key(|at| all[*at].rank()),
+            own: (0..all.len()).filter(|at| here.is_some() && all[*at].node == here).collect(),
+            all,
+            by_ip: HashMap::new(),
+            by_host: HashMap::new(),
+        };
+        for (at, candidate) in found.all.iter().enumerate() {
+            found.by_ip.entry(candidate.address.ip).or_default().push(at);
+            if let Some(host) = candidate.address.host.as_deref() {
+                found.by_host.entry(host).or_default().push(at);
+            }
+        }
+        found
+    }
+
+    /// The best of those that answer, else the best. An address that nobody dialled answers nobody.
+    fn choose(&self, dialled: &[&Probe], answers: impl Fn(&Candidate<'a>) -> Option<bool>) -> Option<&Candidate<'a>> {
+        let at_host = |p: &&Probe| {
+            let by_ip = p.host.parse().ok().and_then(|ip: IpAddr| self.by_ip.get(&ip));
+            by_ip.into_iter().chain(self.by_host.get(p.host.as_str())).flatten().copied().collect::<Vec<_>>()
+        };
+        let judged: BTreeSet<usize> = dialled.iter().flat_map(at_host).chain(self.own.iter().copied()).collect();
+        let answering = judged.into_iter().map(|at| &self.all[at]).filter(|c| answers(c) == Some(true));
+        answering.min_by_key(|c| c.rank()).or_else(|| self.first.map(|at| &self.all[at]))
+    }
+}
+
 impl<'a> Reach<'a> {
-    /// Sorts the Snapshot's probes of this target.
-    pub fn derive(snapshot: &'a Snapshot, target: &Target, service: Option<&ServiceFacts<'a>>) -> Self {
-        let name = target.to_string();
+    /// Sorts the probes of this target.
+    pub fn derive(
+        snapshot: &'a Snapshot,
+        index: &Index<'a>,
+        candidates: &Candidates<'a>,
+        target: &Target,
+        service: Option<&ServiceFacts<'a>>,
+    ) -> Self {
+        let made = index.probes(&target.to_string());
         let of = |vantage: Vantage| -> Vec<&'a Probe> {
-            let mine = |p: &&Probe| p.vantage == vantage && p.target.as_deref() == Some(name.as_str());
-            let mut probes: Vec<&Probe> = snapshot.probes.iter().filter(mine).collect();
+            let mut probes: Vec<&Probe> = made.iter().copied().filter(|p| p.vantage == vantage).collect();
             probes.sort_by(|a, b| (&a.host, a.port, &a.pod).cmp(&(&b.host, b.port, &b.pod)));
             probes
         };
@@ -62,23 +138,29 @@ impl<'a> Reach<'a> {
         let found = || dialled(own).or_else(|| dialled(target.node_port)).or(own).or(target.node_port);
         reach.port = meant.or_else(found);
         let port = reach.port;
-        reach.address = choose(snapshot, |address| reach.judge(snapshot, address, port).0);
-        if let Some(address) = reach.address {
-            (reach.answers, reach.decisive) = reach.judge(snapshot, address, port);
-            reach.node = leads_to(snapshot, address);
+        let chosen = candidates.choose(&reach.client, |c| reach.judge(snapshot, c.address, c.node, port).0);
+        if let Some(Candidate { address, node, .. }) = chosen {
+            (reach.answers, reach.decisive) = reach.judge(snapshot, address, *node, port);
+            (reach.address, reach.node) = (Some(*address), *node);
         }
         reach
     }
 
     /// Whether the right application answers on this port of the chosen address, which need not be the Service's own.
     pub fn answers_on(&self, snapshot: &'a Snapshot, port: u16) -> Option<bool> {
-        self.address.and_then(|address| self.judge(snapshot, address, Some(port)).0)
+        self.address.and_then(|address| self.judge(snapshot, address, self.node, Some(port)).0)
     }
 
-    fn judge(&self, snapshot: &Snapshot, address: &Address, port: Option<u16>) -> (Option<bool>, Vec<&'a Probe>) {
+    fn judge(
+        &self,
+        snapshot: &Snapshot,
+        address: &Address,
+        node: Option<&str>,
+        port: Option<u16>,
+    ) -> (Option<bool>, Vec<&'a Probe>) {
         let Some(port) = port else { return (None, Vec::new()) };
         let here = snapshot.stand.node.as_deref();
-        let on_this_node = here.is_some() && leads_to(snapshot, address) == here;
+        let on_this_node = here.is_some() && node == here;
         let dialled = |probes: &[&'a Probe], wanted: &dyn Fn(&Probe) -> bool| -> Vec<&'a Probe> {
             probes.iter().copied().filter(|p| p.port == port && wanted(p)).collect()
         };
@@ -143,53 +225,22 @@ fn is_own(snapshot: &Snapshot, here: Option<&str>, host: &str) -> bool {
 }
 
 /// The node behind an address. The API server's own addresses lead to the control-plane node, where there is only one.
-pub fn leads_to<'a>(snapshot: &'a Snapshot, address: &'a Address) -> Option<&'a str> {
+fn leads_to<'a>(index: &Index<'a>, address: &'a Address) -> Option<&'a str> {
     if let Some(known) = address.node.as_deref() {
         return Some(known);
     }
-    let text = address.ip.to_string();
-    let nodes = &snapshot.objects.nodes;
-    let owns = |n: &&k8s_openapi::api::core::v1::Node| {
-        ["InternalIP", "ExternalIP"].iter().any(|kind| node::addresses(n, kind).contains(&text.as_str()))
-    };
-    if let Some(owner) = nodes.iter().find(owns) {
+    if let Some(owner) = index.owner(&address.ip.to_string()) {
         return Some(node::name(owner));
     }
-    if !matches!(address.source, AddressSource::Kubeconfig | AddressSource::CertificateSan) {
-        return None;
-    }
-    let mut control_plane = nodes.iter().filter(|n| node::is_control_plane(n));
-    match (control_plane.next(), control_plane.next()) {
-        (Some(only), None) => Some(node::name(only)),
-        _ => None,
-    }
-}
-
-/// The address to speak of. What the user typed overrides all. On a node its own addresses come first, since that is
-/// where the repair is made; elsewhere one that answers. InternalIPs only where nothing else is known.
-fn choose<'a>(snapshot: &'a Snapshot, answers: impl Fn(&'a Address) -> Option<bool>) -> Option<&'a Address> {
-    let here = snapshot.stand.node.as_deref();
-    let mut candidates: Vec<(u8, &Address)> =
-        snapshot.addresses.iter().filter_map(|a| Some((class(snapshot, a)?, a))).collect();
-    if candidates.iter().any(|(c, _)| *c == TYPED) {
-        candidates.retain(|(c, _)| *c == TYPED);
-    } else if here.is_some() && candidates.iter().any(|(_, a)| leads_to(snapshot, a) == here) {
-        candidates.retain(|(_, a)| leads_to(snapshot, a) == here);
-    }
-    if candidates.iter().any(|(c, _)| *c < INTERNAL) {
-        candidates.retain(|(c, _)| *c < INTERNAL);
-    }
-    candidates
-        .into_iter()
-        .min_by_key(|(class, address)| (answers(address) != Some(true), *class, address.source, address.ip))
-        .map(|(_, address)| address)
+    let of_server = matches!(address.source, AddressSource::Kubeconfig | AddressSource::CertificateSan);
+    index.only_control_plane().filter(|_| of_server).map(node::name)
 }
 
 const TYPED: u8 = 0;
 const INTERNAL: u8 = 3;
 
 /// Typed, public, private but made for clients, InternalIP; none for addresses that no browser elsewhere can use.
-fn class(snapshot: &Snapshot, address: &Address) -> Option<u8> {
+fn class(server: Option<IpAddr>, address: &Address) -> Option<u8> {
     let unusable = address.ip.is_loopback() || address.ip.is_unspecified();
     match address.source {
         AddressSource::Flag => Some(TYPED),
@@ -198,14 +249,15 @@ fn class(snapshot: &Snapshot, address: &Address) -> Option<u8> {
         // The certificate also names the Service `kubernetes` and nodes' own addresses.
         AddressSource::CertificateSan => None,
         // The API server's address was given to clients on purpose, be it a node's own.
-        AddressSource::InternalIp if !is_server(snapshot, address.ip) => Some(INTERNAL),
+        AddressSource::InternalIp if server != Some(address.ip) => Some(INTERNAL),
         _ => Some(2),
     }
 }
 
-fn is_server(snapshot: &Snapshot, ip: IpAddr) -> bool {
+/// The address of the API server, where it is dialled by address.
+fn server_ip(snapshot: &Snapshot) -> Option<IpAddr> {
     let host = snapshot.stand.server.rsplit_once(':').map_or("", |(host, _)| host);
-    host.trim_matches(['[', ']']).parse() == Ok(ip)
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 /// RFC 1918, RFC 6598, RFC 3927 and RFC 4193/4291 addresses: no route leads to them from elsewhere.

@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::model::{PortRef, Snapshot, Target};
+use crate::model::{PortRef, Target};
 
-use super::{Endpoint, endpoints, nearest, pod};
+use super::{Endpoint, Index, endpoints, nearest, pod};
 
 type Labels = BTreeMap<String, String>;
 
@@ -35,24 +35,12 @@ pub struct ServiceFacts<'a> {
 
 impl<'a> ServiceFacts<'a> {
     /// None where the Service is not in the Snapshot.
-    pub fn derive(snapshot: &'a Snapshot, target: &Target) -> Option<Self> {
-        let objects = &snapshot.objects;
-        let service = objects.services.iter().find(|s| {
-            s.metadata.name.as_deref() == Some(&target.service)
-                && s.metadata.namespace.as_deref() == Some(&target.namespace)
-        })?;
+    pub fn derive(index: &Index<'a>, target: &Target) -> Option<Self> {
+        let service = index.service(&target.namespace, &target.service)?;
         let selector = selector(service);
-        let here = |namespace: Option<&str>| namespace == Some(target.namespace.as_str());
-        let mut pods: Vec<&Pod> = objects
-            .pods
-            .iter()
-            .filter(|p| here(p.metadata.namespace.as_deref()) && matches(selector, p.metadata.labels.as_ref()))
-            .collect();
+        let mut pods = index.selected(&target.namespace, service);
         pods.sort_by_key(|p| pod::name(p));
-        let mut deployments: Vec<&Deployment> =
-            objects.deployments.iter().filter(|d| here(d.metadata.namespace.as_deref())).collect();
-        deployments.sort_by_key(|d| d.metadata.name.as_deref());
-        let matching = deployments.iter().copied().filter(|d| matches(selector, template_labels(d)));
+        let matching = index.behind(&target.namespace, service).into_iter();
         // Several may match (versions side by side): the one with pods is the one to speak of.
         let matched = matching.max_by_key(|d| (replicas(d) > 0, std::cmp::Reverse(d.metadata.name.as_deref())));
         let port = choose_port(service, target);
@@ -60,13 +48,9 @@ impl<'a> ServiceFacts<'a> {
             service,
             port,
             pods,
-            endpoints: endpoints::of_port(
-                &objects.endpoint_slices,
-                &target.namespace,
-                &target.service,
-                port.map(|(_, p)| p),
-            ),
-            deployment: matched.or_else(|| nearest::deployment(&deployments, &target.service, selector)),
+            endpoints: endpoints::of_port(index.slices(&target.namespace, &target.service), port.map(|(_, p)| p)),
+            deployment: matched
+                .or_else(|| nearest::deployment(index.deployments(&target.namespace), &target.service, selector)),
             deployment_matches: matched.is_some(),
         })
     }

@@ -1,113 +1,137 @@
 //! A Snapshot as a file: for a look without the cluster, and for a bug report. Nothing secret is in it.
 
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::path::Path;
 
-use crate::facts::log;
+use serde::Deserialize;
+
 use crate::model::Snapshot;
 use crate::model::snapshot::SNAPSHOT_VERSION;
+
+/// The most bytes that are read: three times what the largest cluster's Snapshot has.
+pub const MOST: u64 = 512 << 20;
+
+/// One with more pods than this is not written for the eye.
+const READABLE: usize = 1_000;
 
 /// Why a file could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
-    #[error("{path}: {message}")]
-    Malformed { path: String, message: String },
+    #[error("{path}: more than {} MiB", MOST >> 20)]
+    TooLarge { path: String },
+    /// It ends in the middle.
+    #[error("{path}: cut off at line {line}")]
+    CutOff { path: String, line: u64 },
+    /// It has the shape of something else.
+    #[error("{path}: no snapshot")]
+    Another { path: String },
+    /// A value that cannot stand where it stands.
+    #[error("{path}:{line}:{column}: {message}")]
+    Value { path: String, line: u64, column: u64, message: String },
     #[error("{path}: shape {found}, but this program reads {SNAPSHOT_VERSION}")]
-    Version { path: String, found: u32 },
+    Version { path: String, found: u64 },
 }
 
-/// Writes a Snapshot as JSON, secrets stripped.
+/// Writes a Snapshot as JSON, as it is: see [`super::redact`].
 ///
 /// # Errors
 /// Where the file cannot be written.
 pub fn save(snapshot: &Snapshot, path: &Path) -> Result<(), Error> {
     let io = |source| Error::Io { path: path.display().to_string(), source };
-    let text = serde_json::to_string_pretty(&redact(snapshot.clone())).map_err(|e| io(std::io::Error::other(e)))?;
-    std::fs::write(path, text).map_err(io)
+    let mut out = BufWriter::new(File::create(path).map_err(io)?);
+    let written = if snapshot.objects.pods.len() > READABLE {
+        serde_json::to_writer(&mut out, snapshot)
+    } else {
+        serde_json::to_writer_pretty(&mut out, snapshot)
+    };
+    written.map_err(|e| io(e.into()))?;
+    out.write_all(b"\n").and_then(|()| out.flush()).map_err(io)
 }
 
 /// Reads a Snapshot that `save` wrote; YAML is read too.
 ///
 /// # Errors
-/// Where the file is not there, is no Snapshot, or one of another version.
+/// Where the file is not there, too large, is no Snapshot, or one of another version.
 pub fn read(path: &Path) -> Result<Snapshot, Error> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Io { path: name.clone(), source })?;
-    let snapshot: Snapshot = serde_saphyr::from_str(&text)
-        .map_err(|error| Error::Malformed { path: name.clone(), message: error.to_string() })?;
+    let bytes = bytes(path, &name)?;
+    // A newer version may have another shape: what it says of itself comes first.
+    let snapshot = parse(&bytes, &name).map_err(|error| match version(&bytes) {
+        Some(found) if found != u64::from(SNAPSHOT_VERSION) => Error::Version { path: name.clone(), found },
+        Some(_) => error,
+        None if matches!(error, Error::CutOff { .. }) => error,
+        None => Error::Another { path: name.clone() },
+    })?;
     if snapshot.version != SNAPSHOT_VERSION {
-        return Err(Error::Version { path: name, found: snapshot.version });
+        return Err(Error::Version { path: name, found: snapshot.version.into() });
     }
     Ok(snapshot)
 }
 
-/// Strips what may be secret: environment values, the last-applied annotation (it repeats them), managed fields
-/// (noise), and kube-proxy's kubeconfig but for the server it names.
-fn redact(mut snapshot: Snapshot) -> Snapshot {
-    let objects = &mut snapshot.objects;
-    for deployment in &mut objects.deployments {
-        if let Some(spec) = deployment.spec.as_mut().and_then(|s| s.template.spec.as_mut()) {
-            strip(spec);
-        }
-        clean(&mut deployment.metadata);
+/// The whole content, as long as it is not more than anybody would have written. Pipes and devices have no end that
+/// could be asked for, so that it is counted.
+fn bytes(path: &Path, name: &str) -> Result<Vec<u8>, Error> {
+    let io = |source| Error::Io { path: name.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if metadata.is_dir() {
+        return Err(io(ErrorKind::IsADirectory.into()));
     }
-    for daemon_set in &mut objects.daemon_sets {
-        if let Some(spec) = daemon_set.spec.as_mut().and_then(|s| s.template.spec.as_mut()) {
-            strip(spec);
-        }
-        clean(&mut daemon_set.metadata);
+    let too_large = || Error::TooLarge { path: name.to_owned() };
+    if metadata.len() > MOST {
+        return Err(too_large());
     }
-    for pod in objects.pods.iter_mut().chain(&mut objects.kube_proxy_pods) {
-        if let Some(spec) = pod.spec.as_mut() {
-            strip(spec);
-        }
-        clean(&mut pod.metadata);
-    }
-    objects.services.iter_mut().for_each(|s| clean(&mut s.metadata));
-    objects.nodes.iter_mut().for_each(|n| clean(&mut n.metadata));
-    objects.network_policies.iter_mut().for_each(|p| clean(&mut p.metadata));
-    // An application may log anything: what no check reads is left out.
-    for text in objects.crash_logs.values_mut() {
-        *text = text.lines().filter(|line| log::lacks_ipv6(line)).collect::<Vec<_>>().join("\n");
-    }
-    if let Some(config) = objects.kube_proxy_config.as_mut() {
-        clean(&mut config.metadata);
-        for text in config.data.iter_mut().flat_map(|d| d.values_mut()) {
-            let kept = |line: &&str| !["token:", "-data:", "password:"].iter().any(|secret| line.contains(secret));
-            *text = text.lines().filter(kept).collect::<Vec<_>>().join("\n");
-        }
-    }
-    snapshot
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
+    file.take(MOST + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > MOST { Err(too_large()) } else { Ok(bytes) }
 }
 
-fn strip(spec: &mut k8s_openapi::api::core::v1::PodSpec) {
-    let init = spec.init_containers.iter_mut().flatten();
-    for variable in spec.containers.iter_mut().chain(init).flat_map(|c| c.env.iter_mut().flatten()) {
-        variable.value = variable.value.as_ref().map(|_| "(removed)".to_owned());
-    }
+fn is_json(bytes: &[u8]) -> bool {
+    bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
 }
 
-fn clean(metadata: &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) {
-    metadata.managed_fields = None;
-    if let Some(annotations) = metadata.annotations.as_mut() {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+fn parse(bytes: &[u8], name: &str) -> Result<Snapshot, Error> {
+    let path = || name.to_owned();
+    if is_json(bytes) {
+        return serde_json::from_slice(bytes).map_err(|error| {
+            let (line, column) = (error.line() as u64, error.column() as u64);
+            match error.classify() {
+                serde_json::error::Category::Eof => Error::CutOff { path: path(), line },
+                _ => {
+                    let said = error.to_string();
+                    let place = format!(" at line {line} column {column}");
+                    Error::Value { path: path(), line, column, message: said.replace(&place, "") }
+                }
+            }
+        });
     }
+    let text = str::from_utf8(bytes).map_err(|_| Error::Another { path: path() })?;
+    serde_saphyr::from_str(text).map_err(|error| {
+        let (line, column) = error.location().map_or((1, 1), |l| (l.line(), l.column()));
+        // The first line is the sentence, what follows shows the file.
+        let said = error.to_string();
+        let first = said.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let message = first.trim_start_matches(&format!("line {line} column {column}: ")).to_owned();
+        Error::Value { path: path(), line, column, message }
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn of_what_an_application_said_only_what_a_check_reads_is_kept() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata/ba2005.yaml");
-        let mut snapshot = read(&path).unwrap();
-        for said in snapshot.objects.crash_logs.values_mut() {
-            said.push_str("password=hunter2\n");
-        }
-        let kept: Vec<String> = redact(snapshot).objects.crash_logs.into_values().collect();
-        assert_eq!(kept, ["OSError: [Errno 97] Address family not supported by protocol"]);
+/// The version that the file says it has, whatever else is in it; none where it is no Snapshot of any version.
+fn version(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: serde_json::Value,
+        #[serde(rename = "takenAt")]
+        _taken_at: serde::de::IgnoredAny,
+        #[serde(rename = "targets")]
+        _targets: serde::de::IgnoredAny,
     }
+    let head: Head = match is_json(bytes) {
+        true => serde_json::from_slice(bytes).ok()?,
+        false => serde_saphyr::from_str(str::from_utf8(bytes).ok()?).ok()?,
+    };
+    head.version.as_u64()
 }

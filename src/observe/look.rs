@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use super::addresses::{Wanted, candidates};
 use super::client::Cluster;
 use super::targets::{self, Seen};
-use super::{node, objects, probes};
+use super::{node, objects, probes, redact};
 use crate::model::snapshot::SNAPSHOT_VERSION;
 use crate::model::{Gap, GapReason, Kind, Objects, Snapshot, Target, TargetWord};
 
@@ -109,6 +109,7 @@ pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Sna
     snapshot.gaps.extend(gaps);
     probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
     probes::second(cluster, &mut snapshot).await;
+    redact::words(&mut snapshot);
     snapshot
 }
 
@@ -117,6 +118,7 @@ pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Sna
 pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
     probes::first(&mut snapshot, probes::GLANCE_LIMIT).await;
+    redact::words(&mut snapshot);
     snapshot
 }
 

@@ -14,7 +14,9 @@ pub mod objects;
 pub mod outsider;
 pub mod probes;
 pub mod proxies;
+pub mod redact;
 pub mod rules;
+mod scrub;
 pub mod targets;
 
 pub use client::{Cluster, Connection, connect};

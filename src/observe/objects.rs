@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
 use crate::facts::pod::{self, TroubleKind};
-use crate::facts::{ServiceFacts, endpoints, service};
+use crate::facts::{Index, ServiceFacts, endpoints, service};
 use crate::model::{Gap, GapReason, Input, Objects, Snapshot, Target};
 
 const KUBE_SYSTEM: &str = "kube-system";
@@ -186,8 +186,9 @@ async fn logs(cluster: &Cluster, pods: &[Pod]) -> BTreeMap<String, String> {
 /// What the crashed containers of the targets said last: at most three pods of each, in their namespaces.
 pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<String, String>, Vec<Gap>) {
     let mut wanted: Vec<(&str, &str, &str)> = Vec::new();
+    let index = Index::of(snapshot);
     for target in &snapshot.targets {
-        let Some(service) = ServiceFacts::derive(snapshot, target) else { continue };
+        let Some(service) = ServiceFacts::derive(&index, target) else { continue };
         let crashed = service.live_pods().filter_map(|p| Some((p, pod::trouble(p)?)));
         let crashed = crashed.filter(|(_, t)| t.kind == TroubleKind::Crash);
         wanted.extend(crashed.take(3).map(|(p, t)| (target.namespace.as_str(), pod::name(p), t.container)));

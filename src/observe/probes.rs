@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use super::client::Cluster;
 use super::dial::{Ask, dial};
 use super::proxies;
-use crate::facts::{ServiceFacts, node};
+use crate::facts::{Index, ServiceFacts, node};
 use crate::model::{Address, Gap, GapReason, Input, Outcome, Probe, Snapshot, Target, Vantage};
 
 /// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
@@ -28,7 +28,8 @@ type Tried = Result<(Outcome, Duration), GapReason>;
 pub async fn first(snapshot: &mut Snapshot, limit: Duration) {
     let seen: &Snapshot = snapshot;
     let mut pending: Vec<Pending<'_>> = Vec::new();
-    for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(seen, t)?))) {
+    let index = Index::of(seen);
+    for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(&index, t)?))) {
         for address in seen.addresses.iter().take(MOST) {
             pending.push(client(address, target, port, limit).boxed());
         }
@@ -46,11 +47,12 @@ pub async fn first(snapshot: &mut Snapshot, limit: Duration) {
 pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
     let seen: &Snapshot = snapshot;
     let mut pending: Vec<Pending<'_>> = Vec::new();
+    let index = Index::of(seen);
     for target in &seen.targets {
         if answered(seen, target) {
             continue;
         }
-        let facts = ServiceFacts::derive(seen, target);
+        let facts = ServiceFacts::derive(&index, target);
         let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
         for endpoint in endpoints.take(MOST / 2) {
             let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
@@ -68,7 +70,7 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
                 pending.push(fill(dialled, Input::NodeSettings, work).boxed());
             }
         }
-        let Some(port) = node_port(seen, target) else { continue };
+        let Some(port) = node_port(&index, target) else { continue };
         for name in seen.objects.nodes.iter().take(MOST).map(node::name) {
             let base = Probe { node: Some(name.to_owned()), ..probe(Vantage::NodeProxy, target, name, port) };
             pending.push(fill(base, Input::NodeProxy, proxies::node(cluster, target, name, port)).boxed());
@@ -83,9 +85,9 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
 }
 
 /// The port a browser dials: the nodePort that the target is expected at, else the one the Service has.
-fn node_port(snapshot: &Snapshot, target: &Target) -> Option<u16> {
+fn node_port(index: &Index<'_>, target: &Target) -> Option<u16> {
     let of_service = || {
-        let facts = ServiceFacts::derive(snapshot, target)?;
+        let facts = ServiceFacts::derive(index, target)?;
         u16::try_from(facts.port?.1.node_port?).ok()
     };
     target.node_port.or_else(of_service)
@@ -156,8 +158,9 @@ async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Ga
         Ok(Err(error)) => return vec![Err(gap(error.to_string()))],
         Err(error) => return vec![Err(gap(error.to_string()))],
     };
+    let index = Index::of(snapshot);
     let each = snapshot.targets.iter().filter_map(|target| {
-        let port = node_port(snapshot, target)?;
+        let port = node_port(&index, target)?;
         let base = probe(Vantage::Outsider, target, &ip.to_string(), port);
         let base = Probe { node: Some(own.to_owned()), ..base };
         let (outsider, path, marker) = (outsider.clone(), target.path.clone(), target.marker.clone());

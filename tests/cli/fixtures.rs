@@ -70,15 +70,3 @@ fn a_judgement_is_told_in_both_languages() {
         }
     }
 }
-
-#[test]
-fn a_file_that_is_no_snapshot_is_named() {
-    let bin = Bin::new();
-    let path = bin.home().join("snapshot.json");
-    let file = path.to_str().unwrap();
-    crate::refused(&bin.run(&["diagnose", "--from", file]), 2, &[file]);
-    std::fs::write(&path, "{\"version\": ").unwrap();
-    crate::refused(&bin.run(&["diagnose", "--from", file]), 2, &[file]);
-    std::fs::write(&path, "{\"kind\": \"Pod\"}").unwrap();
-    crate::refused(&bin.run(&["diagnose", "--from", file]), 2, &[file]);
-}

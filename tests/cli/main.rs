@@ -1,6 +1,7 @@
 //! The binary itself, without a cluster: what a person gets who types something wrong, or whose cluster is not there.
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare fails")]
 
+mod bad_input;
 mod binary;
 mod fixtures;
 mod server;

@@ -31,9 +31,9 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let on_node = facts.snapshot.stand.node.as_deref() == Some(node);
     let own = |p: &&Pod| service.pods.iter().any(|mine| pod::name(mine) == pod::name(p));
     let in_namespace = |p: &&Pod| p.metadata.namespace.as_deref() == Some(&target.target.namespace);
-    let pods = facts.snapshot.objects.pods.iter();
+    let pods = facts.index.pods_on(node).iter().copied();
     let mut holders: Vec<(&Pod, String)> = pods
-        .filter(|p| pod::is_live(p) && pod::node(p) == Some(node) && !(in_namespace(p) && own(p)))
+        .filter(|p| pod::is_live(p) && !(in_namespace(p) && own(p)))
         .filter_map(|p| Some((p, host_port(p, port)?)))
         .collect();
     holders.sort_by_key(|(p, _)| (p.metadata.namespace.as_deref(), pod::name(p)));

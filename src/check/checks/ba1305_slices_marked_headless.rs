@@ -3,7 +3,7 @@
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::check::{Check, Hop, field, unless_it_answers};
-use crate::facts::{Facts, TargetFacts, endpoints};
+use crate::facts::{Facts, TargetFacts};
 use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -25,9 +25,8 @@ const LABEL: &str = "service.kubernetes.io/headless";
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.exposed().filter(|s| s.is_sound()) else { return Vec::new() };
-    let slices = &facts.snapshot.objects.endpoint_slices;
-    let own = slices.iter().filter(|s| endpoints::is_of(s, &target.target.namespace, &target.target.service));
-    let (mut hidden, seen): (Vec<&EndpointSlice>, Vec<&EndpointSlice>) = own.partition(|s| is_marked(s));
+    let own = facts.index.slices(&target.target.namespace, &target.target.service).iter();
+    let (mut hidden, seen): (Vec<&EndpointSlice>, Vec<&EndpointSlice>) = own.copied().partition(|s| is_marked(s));
     // One slice that kube-proxy sees is enough to reach the page.
     let leads = |s: &&EndpointSlice| {
         let ready = |conditions: Option<bool>| conditions.unwrap_or(true);

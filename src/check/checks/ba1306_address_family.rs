@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::check::{Check, Hop, field};
-use crate::facts::endpoints::{self, family};
+use crate::facts::endpoints::family;
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Probe, Severity};
 
@@ -46,9 +46,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         let families = field(&object, "spec.ipFamilies", serde_json::json!(families));
         return vec![found.because(families).because_of(target.reach.failure())];
     }
-    let slices = facts.snapshot.objects.endpoint_slices.iter();
-    let mut own: Vec<_> =
-        slices.filter(|s| endpoints::is_of(s, &target.target.namespace, &target.target.service)).collect();
+    let mut own = facts.index.slices(&target.target.namespace, &target.target.service).to_vec();
     own.sort_by_key(|s| s.metadata.name.as_deref());
     let types = own.iter().take(3).map(|slice| {
         let name = slice.metadata.name.as_deref().unwrap_or_default();

@@ -58,11 +58,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 
 /// The last warning that the kubelet or a controller gave about a pod.
 fn warning(facts: &Facts<'_>, namespace: &str, pod: &str) -> Option<String> {
-    let events = facts.snapshot.objects.events.iter().filter(|e| {
-        e.type_.as_deref() == Some("Warning")
-            && e.involved_object.name.as_deref() == Some(pod)
-            && e.involved_object.namespace.as_deref() == Some(namespace)
-    });
+    let events = facts.index.events(namespace, pod).iter().filter(|e| e.type_.as_deref() == Some("Warning"));
     let last = events.max_by_key(|e| (e.last_timestamp.clone().map(|t| t.0), e.metadata.name.clone()))?;
     Some(format!("{}: {}", last.reason.as_deref()?, last.message.as_deref().unwrap_or_default()))
 }

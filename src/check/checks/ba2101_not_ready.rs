@@ -47,11 +47,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 
 /// What the kubelet last said of a failing readiness probe.
 fn unhealthy<'a>(facts: &Facts<'a>, namespace: &str, pod: &str) -> Option<&'a str> {
-    let events = facts.snapshot.objects.events.iter().filter(|e| {
-        e.reason.as_deref() == Some("Unhealthy")
-            && e.involved_object.name.as_deref() == Some(pod)
-            && e.involved_object.namespace.as_deref() == Some(namespace)
-            && e.message.as_deref().is_some_and(|m| m.starts_with("Readiness"))
+    let events = facts.index.events(namespace, pod).iter().filter(|e| {
+        e.reason.as_deref() == Some("Unhealthy") && e.message.as_deref().is_some_and(|m| m.starts_with("Readiness"))
     });
     events.max_by_key(|e| (e.last_timestamp.clone().map(|t| t.0), e.metadata.name.clone()))?.message.as_deref()
 }

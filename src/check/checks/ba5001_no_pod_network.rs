@@ -25,9 +25,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let waits = |p: &_| pod::node(p).is_none_or(|n| sick(n).is_some());
     let all_lost = !usable && service.live_pods().next().is_some() && service.live_pods().all(waits);
     // A pod that was never placed may be kept off by the taint of just such a node.
-    let mut nodes: Vec<_> = facts.snapshot.objects.nodes.iter().collect();
-    nodes.sort_by_key(|n| node::name(n));
-    let anywhere = nodes.into_iter().find(|n| node::without_network(n).is_some()).filter(|_| all_lost);
+    let without = || facts.snapshot.objects.nodes.iter().filter(|n| node::without_network(n).is_some());
+    let anywhere = all_lost.then(|| without().min_by_key(|n| node::name(n))).flatten();
     let dialled = target.reach.node.and_then(sick);
     let (sick, severity, confidence) = match (of_pods.or(anywhere), dialled) {
         (Some(node), _) if all_lost => (node, unless_it_answers(target), Confidence::Certain),

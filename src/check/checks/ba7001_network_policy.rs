@@ -20,7 +20,7 @@ pub(crate) const CHECK: Check = Check {
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     // Where the page answers, nobody enforces them, or something else admits it.
     let Some(service) = target.stuck().filter(|_| target.reach.answers == Some(false)) else { return Vec::new() };
-    let policies = &facts.snapshot.objects.network_policies;
+    let policies = facts.index.policies(&target.target.namespace);
     let mut closed = Vec::new();
     for endpoint in service.usable() {
         let (Some(pod), Some(port)) = (service.pod_of(endpoint), endpoint.port) else { return Vec::new() };

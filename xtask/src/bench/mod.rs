@@ -10,6 +10,7 @@ mod recovery;
 mod report;
 mod rows;
 mod site;
+mod size;
 mod stats;
 mod targets;
 
@@ -30,6 +31,8 @@ enum Command {
     Forward(forward::Args),
     /// What faults cost those who load the page meanwhile: NodePort, kubectl port-forward, and each of our carriers
     Recovery(recovery::Args),
+    /// What `diagnose -A --from` costs on the largest cluster that Kubernetes is made for
+    Size(size::Args),
 }
 
 /// Runs one of the benches.
@@ -37,5 +40,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Forward(args) => forward::run(args),
         Command::Recovery(args) => recovery::run(args),
+        Command::Size(args) => size::run(args),
     }
 }
