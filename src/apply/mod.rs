@@ -15,6 +15,7 @@ mod lease;
 pub mod list;
 mod mirror;
 mod rollout;
+mod take_back;
 #[cfg(test)]
 mod tests;
 pub mod undo;

@@ -52,6 +52,13 @@ fn redact(mut snapshot: Snapshot) -> Snapshot {
         }
         clean(&mut deployment.metadata);
     }
+    for replica_set in &mut objects.replica_sets {
+        let template = replica_set.spec.as_mut().and_then(|s| s.template.as_mut());
+        if let Some(spec) = template.and_then(|t| t.spec.as_mut()) {
+            strip(spec);
+        }
+        clean(&mut replica_set.metadata);
+    }
     for daemon_set in &mut objects.daemon_sets {
         if let Some(spec) = daemon_set.spec.as_mut().and_then(|s| s.template.spec.as_mut()) {
             strip(spec);
