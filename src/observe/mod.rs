@@ -18,4 +18,4 @@ pub mod rules;
 pub mod targets;
 
 pub use client::{Cluster, Connection, connect};
-pub use look::{Scope, choose, glance, look};
+pub use look::{Scope, choose, complete, glance, look};
