@@ -10,6 +10,8 @@ pub mod executor;
 mod fake;
 pub mod history;
 pub mod journal;
+#[cfg(test)]
+mod killed;
 pub mod kube;
 mod lease;
 pub mod list;
