@@ -349,6 +349,7 @@ proptest! {
             turn(&mut snapshot.objects.leases, by[12]);
             turn(&mut snapshot.objects.endpoints, by[13]);
             turn(&mut snapshot.objects.api_server_pods, by[14]);
+            turn(&mut snapshot.objects.replica_sets, by[14]);
             prop_assert_eq!(findings(&snapshot), findings(&fixture.snapshot), "{}", fixture.stem);
         }
     }

@@ -8,25 +8,27 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use kube::api::ListParams;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::history::Progress;
+use super::history::{Entry, Progress};
 use super::journal::{Journal, Outcome, Record, new_id};
 use super::kube::{MANAGED_BY, Writer, text};
 use super::lease::{self, Held};
+use super::take_back::take_back;
 use super::{Error, mirror, rollout};
-use crate::model::{Act, Change, ObjectRef, Step, Text};
+use crate::model::{Act, ObjectRef, Restart, Step, Text};
 use crate::observe::client::Cluster;
-use crate::plan::patch;
 use crate::statedir;
 
 /// A changed workload must run as changed within this time.
 pub const ROLLOUT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Name of the throw-away Service that wakes kube-proxy, before its random end.
-const WAKE: &str = "bookaccess-wake-";
+pub(super) const WAKE: &str = "bookaccess-wake-";
+
+/// The annotation by which a created object names its step.
+pub(super) const MARK: &str = "bookaccess-fix";
 
 /// The fallback to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +100,7 @@ pub struct Fix {
     targets: Vec<String>,
     journal: Option<Journal>,
     engaged: BTreeMap<String, Engaged>,
-    steps: Vec<(Step, Progress, Option<String>)>,
+    steps: Vec<Entry>,
     warnings: Vec<Text>,
 }
 
@@ -156,6 +158,13 @@ impl Fix {
                 let (object, body) = wake_service(namespace, &self.id, self.steps.len());
                 self.writer.create(&object, body, true).await?;
             }
+            Act::Create { object, manifest, .. } => {
+                self.writer.make(object, manifest.clone(), true).await?.ok_or_else(|| taken(object))?;
+            }
+            Act::Configure { object, uid, changes, restart, .. } => {
+                self.writer.patch(object, uid, changes, true).await?;
+                self.writer.delete(&restart.pod, Some(&restart.uid), true).await?;
+            }
             Act::Forward { .. } | Act::Tell => {}
         }
         // Where nothing can be written down, not even a Lease is made.
@@ -165,7 +174,7 @@ impl Fix {
         }
         let seq = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
         self.record(Record::Intent { seq, at: Timestamp::now(), step: Box::new(step.clone()) }).await?;
-        self.steps.push((step.clone(), Progress::Intended, None));
+        self.steps.push(Entry::announced(seq, step.clone()));
         let acted = self.act(step, seq).await;
         if let Err(error) = acted {
             // What is in place of it is taken back; where that fails too, the journal still knows.
@@ -184,40 +193,63 @@ impl Fix {
             Act::Patch { object, uid, changes } => {
                 let before = rollout::pods_before(&self.writer, object).await?;
                 self.writer.patch(object, uid, changes, false).await?;
-                self.done(seq, None).await?;
+                self.done(seq, None, None).await?;
                 rollout::wait(&self.writer, object, &before, limit, &cancel).await
             }
             Act::DeletePod { object, uid } => {
                 let gone = || Error::Gone { object: object.clone() };
                 let pod = self.writer.read(object).await?.ok_or_else(gone)?;
                 self.writer.delete(object, Some(uid), false).await?;
-                self.done(seq, None).await?;
+                self.done(seq, None, None).await?;
                 rollout::wait_replacement(&self.writer, &pod, limit, &cancel).await
+            }
+            Act::Create { object, manifest, restart } => {
+                let body = marked(manifest, &mark(&self.id, seq));
+                let made = self.writer.make(object, body, false).await?.ok_or_else(|| taken(object))?;
+                self.done(seq, None, Some(text(&made, "/metadata/uid").to_owned())).await?;
+                match restart {
+                    Some(restart) => self.restart(restart).await,
+                    None => Ok(()),
+                }
+            }
+            Act::Configure { object, uid, changes, restart, .. } => {
+                self.writer.patch(object, uid, changes, false).await?;
+                self.done(seq, None, None).await?;
+                self.restart(restart).await
             }
             Act::Wake { namespace } => {
                 let (object, body) = wake_service(namespace, &self.id, seq as usize);
                 self.writer.create(&object, body, false).await?;
                 // kube-proxy syncs on both events; nothing need stay for it.
                 self.writer.delete(&object, None, false).await?;
-                self.done(seq, None).await
+                self.done(seq, None, None).await
             }
             Act::Forward { .. } => {
                 let id = match forward_request(&step.act) {
                     Some(request) => self.settings.forwarder.start(&request).await,
                     None => return Ok(()),
                 };
-                self.done(seq, Some(id.map_err(|message| Error::Forward { message })?)).await
+                self.done(seq, Some(id.map_err(|message| Error::Forward { message })?), None).await
             }
-            Act::Tell => self.done(seq, None).await,
+            Act::Tell => self.done(seq, None, None).await,
         }
     }
 
-    async fn done(&mut self, seq: u32, forward: Option<String>) -> Result<(), Error> {
+    /// Deletes a pod and waits for the one that takes its place.
+    async fn restart(&self, restart: &Restart) -> Result<(), Error> {
+        // One that is gone by now was made anew in between.
+        let Some(pod) = self.writer.read(&restart.pod).await? else { return Ok(()) };
+        self.writer.delete(&restart.pod, Some(&restart.uid), false).await?;
+        rollout::wait_replacement(&self.writer, &pod, self.settings.rollout, &self.settings.cancel).await
+    }
+
+    async fn done(&mut self, seq: u32, forward: Option<String>, uid: Option<String>) -> Result<(), Error> {
         if let Some(step) = self.steps.get_mut(seq as usize) {
-            step.1 = Progress::Done;
-            step.2.clone_from(&forward);
+            step.progress = Progress::Done;
+            step.forward.clone_from(&forward);
+            step.uid.clone_from(&uid);
         }
-        self.record(Record::Done { seq, at: Timestamp::now(), forward }).await
+        self.record(Record::Done { seq, at: Timestamp::now(), forward, uid }).await
     }
 
     /// The caller saw that the step works.
@@ -226,7 +258,7 @@ impl Fix {
     /// The journal cannot be written.
     pub async fn verified(&mut self, seq: u32) -> Result<(), Error> {
         if let Some(step) = self.steps.get_mut(seq as usize) {
-            step.1 = Progress::Verified;
+            step.progress = Progress::Verified;
         }
         self.record(Record::Verified { seq, at: Timestamp::now() }).await
     }
@@ -236,13 +268,12 @@ impl Fix {
     /// # Errors
     /// Someone changed the field in between, or the API server refuses.
     pub async fn revert(&mut self, seq: u32) -> Result<(), Error> {
-        let Some((step, progress, forward)) = self.steps.get(seq as usize).cloned() else { return Ok(()) };
-        if progress >= Progress::Reverted {
+        let Some(entry) = self.steps.get(seq as usize).filter(|e| e.progress < Progress::Reverted) else {
             return Ok(());
-        }
-        take_back(&self.writer, &step.act, forward.as_deref(), self.settings.forwarder.as_ref()).await?;
+        };
+        take_back(&self.writer, &self.id, entry, self.settings.forwarder.as_ref()).await?;
         if let Some(step) = self.steps.get_mut(seq as usize) {
-            step.1 = Progress::Reverted;
+            step.progress = Progress::Reverted;
         }
         self.record(Record::Reverted { seq, at: Timestamp::now() }).await
     }
@@ -333,52 +364,20 @@ fn forward_request(act: &Act) -> Option<ForwardRequest> {
     }
 }
 
-/// Takes back whatever is in place of an act; looks first, so that an act that never ran is no error.
-pub(super) async fn take_back(
-    writer: &Writer,
-    act: &Act,
-    forward: Option<&str>,
-    forwarder: &dyn Forwarder,
-) -> Result<(), Error> {
-    match act {
-        Act::Patch { object, uid, changes } => {
-            let current = writer.read(object).await?;
-            // Of an object that is gone, or made anew since, nothing of ours is left.
-            let Some(current) = current.filter(|c| uid.is_empty() || text(c, "/metadata/uid") == uid) else {
-                return Ok(());
-            };
-            match stands(&current, changes) {
-                Stands::Before => Ok(()),
-                Stands::After => {
-                    let inverse = patch::inverse(changes);
-                    writer.patch(object, uid, &inverse, true).await?;
-                    writer.patch(object, uid, &inverse, false).await
-                }
-                Stands::Changed(found) => Err(super::kube::conflict(object, found)),
-            }
-        }
-        Act::Wake { namespace } => sweep(writer, namespace).await,
-        Act::Forward { namespace, service, .. } => {
-            forwarder.stop(namespace, service, forward).await.map_err(|message| Error::Forward { message })
-        }
-        Act::DeletePod { .. } | Act::Tell => Ok(()),
-    }
+/// An object of that name came up since the plan was made.
+fn taken(object: &ObjectRef) -> Error {
+    Error::Refused { object: object.clone(), message: "an object of that name is there already".to_owned() }
 }
 
-/// Where an object stands between before and after some changes.
-enum Stands {
-    Before,
-    After,
-    /// Neither: someone else changed this field.
-    Changed(patch::Mismatch),
+/// What tells an object of this step from every other, where its uid was not written down any more.
+pub(super) fn mark(fix: &str, seq: u32) -> String {
+    format!("{fix}/{seq}")
 }
 
-fn stands(object: &serde_json::Value, changes: &[Change]) -> Stands {
-    match patch::mismatch(object, &patch::inverse(changes)) {
-        None => Stands::After,
-        Some(_) if patch::mismatch(object, changes).is_none() => Stands::Before,
-        Some(found) => Stands::Changed(found),
-    }
+fn marked(manifest: &serde_json::Value, mark: &str) -> serde_json::Value {
+    let mut body = manifest.clone();
+    body["metadata"]["annotations"][MARK] = json!(mark);
+    body
 }
 
 /// A Service that leads nowhere and is deleted at once. `seq` keeps two of one fix apart.
@@ -391,19 +390,6 @@ fn wake_service(namespace: &str, fix: &str, seq: usize) -> (ObjectRef, serde_jso
         "spec": {"type": "ClusterIP", "ports": [{"port": 80, "protocol": "TCP"}]},
     });
     (ObjectRef::namespaced("Service", namespace, &name), body)
-}
-
-/// Deletes the throw-away Services that a killed run left.
-async fn sweep(writer: &Writer, namespace: &str) -> Result<(), Error> {
-    let by = ListParams::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
-    for service in writer.list("Service", Some(namespace), &by).await? {
-        let name = text(&service, "/metadata/name");
-        if name.starts_with(WAKE) {
-            let object = ObjectRef::namespaced("Service", namespace, name);
-            writer.delete(&object, Some(text(&service, "/metadata/uid")), false).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Who holds a Lease: machine, process and fix.

@@ -22,10 +22,25 @@ struct Inner {
     writes: Vec<String>,
     /// Requests to be answered by 403: a part of `METHOD path`.
     denied: Vec<String>,
+    /// What was asked of it so far, and of the forwarder.
+    asked: usize,
+    kill: Option<Kill>,
+    /// What this said as each request came in.
+    watch: Option<Watch>,
+    seen: Vec<usize>,
+}
+
+type Watch = Arc<dyn Fn() -> usize + Send + Sync>;
+
+/// Where the process dies: at this request, counted from one, which is still served or is not.
+#[derive(Debug, Clone, Copy)]
+pub struct Kill {
+    pub at: usize,
+    pub served: bool,
 }
 
 #[derive(Clone, Default)]
-pub struct Server(Arc<Mutex<Inner>>);
+pub struct Server(Arc<Mutex<Inner>>, Arc<tokio::sync::Notify>);
 
 impl Server {
     pub fn put(&self, path: &str, mut object: Value) {
@@ -52,6 +67,50 @@ impl Server {
         self.0.lock().unwrap().denied.push(part.to_owned());
     }
 
+    /// From now on the process lives, and dies where told.
+    pub fn kill(&self, kill: Option<Kill>) {
+        let mut inner = self.0.lock().unwrap();
+        (inner.kill, inner.asked) = (kill, 0);
+    }
+
+    pub fn asked(&self) -> usize {
+        self.0.lock().unwrap().asked
+    }
+
+    pub fn watch(&self, watch: impl Fn() -> usize + Send + Sync + 'static) {
+        self.0.lock().unwrap().watch = Some(Arc::new(watch));
+    }
+
+    pub fn seen(&self) -> Vec<usize> {
+        self.0.lock().unwrap().seen.clone()
+    }
+
+    /// Ends when the process does.
+    pub async fn dies(&self) {
+        self.1.notified().await;
+    }
+
+    /// Does what is asked, unless the process dies before; who died hears no answer.
+    pub async fn serve<T>(&self, what: impl FnOnce() -> T) -> T {
+        let (dies, serves) = {
+            let mut inner = self.0.lock().unwrap();
+            inner.asked += 1;
+            let seen = inner.watch.as_ref().map(|watch| watch());
+            inner.seen.extend(seen);
+            let asked = inner.asked;
+            let dies = inner.kill.is_some_and(|k| asked >= k.at);
+            (dies, inner.kill.is_none_or(|k| asked < k.at || (asked == k.at && k.served)))
+        };
+        if dies {
+            if serves {
+                what();
+            }
+            self.1.notify_one();
+            return std::future::pending().await;
+        }
+        what()
+    }
+
     pub fn writes(&self) -> Vec<String> {
         self.0.lock().unwrap().writes.clone()
     }
@@ -70,13 +129,12 @@ impl Server {
                 let kind = parts.headers.get("content-type").map(|v| v.to_str().unwrap().to_owned());
                 let query = parts.uri.query().unwrap_or_default();
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-                let (code, answer) = server.0.lock().unwrap().answer(
-                    parts.method.as_str(),
-                    parts.uri.path(),
-                    query.contains("dryRun=All"),
-                    kind.as_deref().unwrap_or_default(),
-                    body,
-                );
+                let dry = query.contains("dryRun=All");
+                let answer = || {
+                    let (method, path) = (parts.method.as_str(), parts.uri.path());
+                    server.0.lock().unwrap().answer(method, path, dry, kind.as_deref().unwrap_or_default(), body)
+                };
+                let (code, answer) = server.serve(answer).await;
                 Ok::<_, std::convert::Infallible>(
                     http::Response::builder()
                         .status(code)
@@ -140,13 +198,34 @@ impl Inner {
                 false => failure(422, "the server rejected our request due to an error in our request"),
             },
             ("DELETE", Some(object)) => {
+                let differs = |field: &str| {
+                    let wanted = &body["preconditions"][field];
+                    !wanted.is_null() && *wanted != object["metadata"][field]
+                };
+                if differs("uid") || differs("resourceVersion") {
+                    return failure(409, "the preconditions do not hold");
+                }
                 if !dry {
                     self.objects.remove(path);
+                    self.replace(path, &object);
                 }
                 (200, object)
             }
             _ => failure(404, "not found"),
         }
+    }
+
+    /// A pod that a DaemonSet owns is made anew at once, and is ready.
+    fn replace(&mut self, path: &str, pod: &Value) {
+        if pod["kind"] != "Pod" || pod["metadata"]["ownerReferences"].is_null() {
+            return;
+        }
+        let mut next = pod.clone();
+        next["metadata"]["uid"] = Value::Null;
+        let name = format!("{}x", pod["metadata"]["name"].as_str().unwrap());
+        next["metadata"]["name"] = json!(name);
+        let key = format!("{}/{name}", path.rsplit_once('/').unwrap().0);
+        self.store(&key, next, false);
     }
 
     fn is_list(&self, path: &str) -> bool {

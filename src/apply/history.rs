@@ -28,11 +28,18 @@ pub struct Entry {
     pub progress: Progress,
     /// The forwarder's id, where the step started one.
     pub forward: Option<String>,
+    /// uid of the object that the step created, where it is known.
+    pub uid: Option<String>,
     /// Why it was not taken back at the last attempt.
     pub refused: Option<String>,
 }
 
 impl Entry {
+    /// A step that was only announced yet.
+    pub fn announced(seq: u32, step: Step) -> Self {
+        Self { seq, step, progress: Progress::Intended, forward: None, uid: None, refused: None }
+    }
+
     /// Whether something of it may be left to take back.
     pub fn is_left(&self) -> bool {
         match (&self.step.act, self.progress) {
@@ -40,7 +47,7 @@ impl Entry {
             // What came after these needs no taking back: a new pod runs, the throw-away Service is gone.
             (Act::DeletePod { .. }, _) => false,
             (Act::Wake { .. }, progress) => progress == Progress::Intended,
-            (Act::Patch { .. } | Act::Forward { .. }, _) => true,
+            (Act::Patch { .. } | Act::Create { .. } | Act::Configure { .. } | Act::Forward { .. }, _) => true,
         }
     }
 }
@@ -79,9 +86,7 @@ impl Past {
         let mut steps: BTreeMap<u32, Entry> = BTreeMap::new();
         for record in &past.records {
             if let Record::Intent { seq, step, .. } = record {
-                let step = (**step).clone();
-                let fresh = Entry { seq: *seq, step, progress: Progress::Intended, forward: None, refused: None };
-                steps.entry(*seq).or_insert(fresh);
+                steps.entry(*seq).or_insert_with(|| Entry::announced(*seq, (**step).clone()));
             }
         }
         for record in &past.records {
@@ -98,10 +103,11 @@ impl Past {
                     past.targets.clone_from(targets);
                 }
                 Record::Intent { .. } => {}
-                Record::Done { seq, forward, .. } => {
+                Record::Done { seq, forward, uid, .. } => {
                     advance(seq, Progress::Done);
-                    if let (Some(entry), Some(id)) = (steps.get_mut(seq), forward) {
-                        entry.forward = Some(id.clone());
+                    if let Some(entry) = steps.get_mut(seq) {
+                        entry.forward = forward.clone().or(entry.forward.take());
+                        entry.uid = uid.clone().or(entry.uid.take());
                     }
                 }
                 Record::Verified { seq, .. } => advance(seq, Progress::Verified),
@@ -187,10 +193,10 @@ pub(crate) mod tests {
         wake.act = Act::Wake { namespace: "b".into() };
         let past = fold(vec![
             intent(0, patch_step()),
-            Record::Done { seq: 0, at: at(), forward: None },
+            Record::Done { seq: 0, at: at(), forward: None, uid: None },
             Record::Verified { seq: 0, at: at() },
             intent(1, patch_step()),
-            Record::Done { seq: 1, at: at(), forward: None },
+            Record::Done { seq: 1, at: at(), forward: None, uid: None },
             Record::Reverted { seq: 1, at: at() },
             intent(2, told),
             intent(3, wake),

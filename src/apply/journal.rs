@@ -51,6 +51,9 @@ pub enum Record {
         /// The forwarder's own id, where the step started one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         forward: Option<String>,
+        /// uid of the object that the step created.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<String>,
     },
     Verified {
         seq: u32,
@@ -248,7 +251,7 @@ mod tests {
     }
 
     fn done(seq: u32) -> Record {
-        Record::Done { seq, at: at(1), forward: None }
+        Record::Done { seq, at: at(1), forward: None, uid: None }
     }
 
     #[test]

@@ -18,8 +18,7 @@ use crate::plan::patch;
 /// Under this name the API server records what was written here.
 pub const FIELD_MANAGER: &str = "kubectl-bookaccess";
 
-/// The label of everything this program creates, and its value.
-pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kubectl-bookaccess");
+pub use crate::facts::service::MANAGED_BY;
 
 /// A patch is tried again this often while only the resourceVersion moved (controllers write the status).
 const ATTEMPTS: usize = 8;
@@ -114,12 +113,17 @@ impl Writer {
 
     /// Creates an object; false where one of that name is there already.
     pub async fn create(&self, object: &ObjectRef, body: Value, dry_run: bool) -> Result<bool, Error> {
+        Ok(self.make(object, body, dry_run).await?.is_some())
+    }
+
+    /// Creates an object, and gives it as it was made; none where one of that name is there already.
+    pub async fn make(&self, object: &ObjectRef, body: Value, dry_run: bool) -> Result<Option<Value>, Error> {
         let api = self.api(object)?;
         let body: DynamicObject = serde_json::from_value(body).map_err(|e| Error::Api { message: e.to_string() })?;
         let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
         match self.ask("create", object, api.create(&params, &body)).await {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.code == 409 => Ok(false),
+            Ok(made) => Ok(Some(value(&made))),
+            Err(failure) if failure.code == 409 => Ok(None),
             Err(failure) => Err(failure.error),
         }
     }
@@ -146,9 +150,19 @@ impl Writer {
 
     /// Deletes the object of this uid; one that is gone is no error.
     pub async fn delete(&self, object: &ObjectRef, uid: Option<&str>, dry_run: bool) -> Result<(), Error> {
-        let api = self.api(object)?;
         let preconditions = uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
-        let params = DeleteParams { dry_run, preconditions, ..DeleteParams::default() };
+        self.remove(object, DeleteParams { dry_run, preconditions, ..DeleteParams::default() }).await
+    }
+
+    /// Deletes the object as it was read; one that is gone is no error, one that changed since is.
+    pub async fn delete_as_read(&self, object: &ObjectRef, read: &Value) -> Result<(), Error> {
+        let own = |pointer: &str| Some(text(read, pointer).to_owned()).filter(|t| !t.is_empty());
+        let preconditions = Preconditions { uid: own("/metadata/uid"), resource_version: own(RESOURCE_VERSION) };
+        self.remove(object, DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }).await
+    }
+
+    async fn remove(&self, object: &ObjectRef, params: DeleteParams) -> Result<(), Error> {
+        let api = self.api(object)?;
         match self.ask("delete", object, api.delete(&object.name, &params)).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.code == 404 => Ok(()),
@@ -224,8 +238,10 @@ fn value(object: &DynamicObject) -> Value {
 /// The kinds this program reads or writes here, with their API groups.
 fn resource(kind: &str) -> Result<ApiResource, Error> {
     let (group, version) = match kind {
-        "Service" | "Pod" | "ConfigMap" => ("", "v1"),
+        "Service" | "Pod" | "ConfigMap" | "Endpoints" | "Node" => ("", "v1"),
         "Deployment" | "DaemonSet" => ("apps", "v1"),
+        "NetworkPolicy" => ("networking.k8s.io", "v1"),
+        "ClusterRoleBinding" => ("rbac.authorization.k8s.io", "v1"),
         "Lease" => ("coordination.k8s.io", "v1"),
         _ => return Err(Error::Kind { kind: kind.to_owned() }),
     };
@@ -233,7 +249,7 @@ fn resource(kind: &str) -> Result<ApiResource, Error> {
 }
 
 fn plural(kind: &str) -> String {
-    format!("{}s", kind.to_lowercase())
+    resource(kind).map_or_else(|_| format!("{}s", kind.to_lowercase()), |r| r.plural)
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_fix_is_active_until_all_of_it_is_taken_back() {
-        let done = Record::Done { seq: 0, at: at(), forward: None };
+        let done = Record::Done { seq: 0, at: at(), forward: None, uid: None };
         let end = Record::End { at: at(), outcome: Outcome::Restored };
         assert_eq!(state(&[]), State::Failed);
         assert_eq!(state(&[done.clone(), end.clone()]), State::Active);

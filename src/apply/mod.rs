@@ -10,11 +10,14 @@ pub mod executor;
 mod fake;
 pub mod history;
 pub mod journal;
+#[cfg(test)]
+mod killed;
 pub mod kube;
 mod lease;
 pub mod list;
 mod mirror;
 mod rollout;
+mod take_back;
 #[cfg(test)]
 mod tests;
 pub mod undo;

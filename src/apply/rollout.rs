@@ -121,6 +121,19 @@ pub async fn wait_replacement(
     }
 }
 
+/// Deletes the pods of a DaemonSet, so that each new one reads what stands now.
+pub async fn restart_pods(writer: &Writer, daemon_set: &ObjectRef) -> Result<(), Error> {
+    let Some(workload) = writer.read(daemon_set).await? else { return Ok(()) };
+    let uid = text(&workload, "/metadata/uid");
+    for pod in pods(writer, daemon_set, &workload).await? {
+        if text(&pod, "/metadata/ownerReferences/0/uid") == uid {
+            let object = ObjectRef::namespaced("Pod", daemon_set.namespace(), text(&pod, "/metadata/name"));
+            writer.delete(&object, Some(text(&pod, "/metadata/uid")), false).await?;
+        }
+    }
+    Ok(())
+}
+
 fn watched(object: &ObjectRef) -> bool {
     matches!(object.kind.as_str(), "Deployment" | "DaemonSet")
 }

@@ -15,10 +15,10 @@ use super::undo::{Undoable, choose, known, take_all_back};
 use super::{Error, Settings};
 use crate::model::{Act, ActionName, Change, ObjectRef, Step};
 
-const SERVICE: &str = "/api/v1/namespaces/b/services/p";
-const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/b/deployments/p-v1";
-const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/b/leases/bookaccess-fix";
-const MIRROR: &str = "/api/v1/namespaces/b/configmaps/bookaccess-journal";
+pub(super) const SERVICE: &str = "/api/v1/namespaces/b/services/p";
+pub(super) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/b/deployments/p-v1";
+pub(super) const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/b/leases/bookaccess-fix";
+pub(super) const MIRROR: &str = "/api/v1/namespaces/b/configmaps/bookaccess-journal";
 
 struct Place {
     server: Server,
@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-fn pin_step() -> Step {
+pub(super) fn pin_step() -> Step {
     let mut step = patch_step();
     step.name = ActionName::PinToControlPlane;
     step.act = Act::Patch {
@@ -77,7 +77,7 @@ fn pin_step() -> Step {
     step
 }
 
-fn forward_step() -> Step {
+pub(super) fn forward_step() -> Step {
     let mut step = patch_step();
     step.name = ActionName::OpenForward;
     step.act = Act::Forward {
@@ -347,4 +347,70 @@ async fn a_living_holder_excludes_a_second_fix_and_a_dead_one_does_not() {
     let begun = tokio::time::Instant::now();
     place.fix().apply(&step).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1), "one of long ago is not");
+}
+
+const POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/b/networkpolicies/p-from-outside";
+
+pub(super) fn create_step() -> Step {
+    let mut step = patch_step();
+    step.name = ActionName::AdmitOutside;
+    step.act = Act::Create {
+        object: ObjectRef::namespaced("NetworkPolicy", "b", "p-from-outside"),
+        manifest: json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "p-from-outside", "namespace": "b"},
+            "spec": {"podSelector": {"matchLabels": {"app": "p"}}, "ingress": [{"ports": [{"port": 9080}]}]}}),
+        restart: None,
+    };
+    step
+}
+
+#[tokio::test]
+async fn what_was_created_is_deleted_by_its_uid() {
+    let place = Place::new();
+    let mut fix = place.fix();
+    fix.apply(&create_step()).await.unwrap();
+    fix.end(Outcome::Restored).await.unwrap();
+    let created = place.server.get(POLICY).unwrap();
+    let records = journal::all(place.dir.path())[0].parsed.records.clone();
+    let uid = records.iter().find_map(|r| match r {
+        Record::Done { uid, .. } => uid.clone(),
+        _ => None,
+    });
+    assert_eq!(uid.as_deref(), created["metadata"]["uid"].as_str());
+    assert_eq!(place.undo().await.undone.len(), 1);
+    assert_eq!(place.server.get(POLICY), None);
+}
+
+#[tokio::test]
+async fn what_another_changed_or_made_anew_is_not_deleted() {
+    let changes: [(&str, Value, usize); 3] = [
+        ("/spec/ingress/0/ports/0/port", json!(9090), 1),
+        ("/metadata/managedFields", json!([{"manager": "kubectl-edit"}]), 1),
+        ("/metadata/uid", json!("u9"), 0),
+    ];
+    for (pointer, value, refused) in changes {
+        let place = Place::new();
+        let mut fix = place.fix();
+        fix.apply(&create_step()).await.unwrap();
+        fix.end(Outcome::Restored).await.unwrap();
+        let mut object = place.server.get(POLICY).unwrap();
+        object["metadata"]["managedFields"] = json!([{"manager": "kubectl-bookaccess"}]);
+        *object.pointer_mut(pointer).unwrap() = value;
+        place.server.put(POLICY, object);
+        assert_eq!(place.undo().await.refused.len(), refused, "{pointer}");
+        assert!(place.server.get(POLICY).is_some(), "{pointer}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_is_there_already_is_neither_changed_nor_taken_for_ours() {
+    let place = Place::new();
+    let theirs = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "p-from-outside", "namespace": "b", "uid": "theirs"}, "spec": {}});
+    place.server.put(POLICY, theirs.clone());
+    let mut fix = place.fix();
+    assert!(matches!(fix.apply(&create_step()).await, Err(Error::Refused { .. })));
+    assert!(!fix.has_acted());
+    assert_eq!(place.server.get(POLICY), Some(theirs));
+    assert!(place.server.writes().is_empty());
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::executor::{Settings, holder, take_back};
+use super::executor::{Settings, holder};
 use super::history::{Past, union};
 use super::journal::{self, Journal, Parsed, Record};
 use super::kube::Writer;
+use super::take_back::take_back;
 use super::{Error, lease, mirror};
 use crate::model::{Act, Step};
 use crate::observe::client::Cluster;
@@ -132,7 +133,7 @@ pub(super) async fn take_all_back(writer: &Writer, settings: &Settings, fix: &Un
         let taken = if matches!(step.act, Act::Forward { .. }) && !fix.here {
             Err(Error::Elsewhere { fix: past.id.clone(), host: past.host.clone() })
         } else {
-            take_back(writer, &step.act, entry.forward.as_deref(), settings.forwarder.as_ref()).await
+            take_back(writer, &past.id, entry, settings.forwarder.as_ref()).await
         };
         let at = Timestamp::now();
         match taken {

@@ -25,7 +25,7 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
         Some(file) => observe::file::read(file)?,
         None => {
             let field = scope::enter(&globals, &args.targets).await?;
-            scope::settled(&field, SETTLE, |_| {}).await
+            scope::settled(&field, SETTLE, None, |_| {}).await
         }
     };
     // What is judged is what the file holds, so that both say the same.

@@ -50,12 +50,21 @@ fn typed(globals: &Globals) -> Result<Option<Typed>, ExpectedError> {
 }
 
 /// A look at a cluster that had its time: a rollout or fresh start in progress is waited for, at most `limit`, and so
-/// are rules that kube-proxy has yet to write. What is certainly broken is not waited for. `waiting` is told once.
-pub async fn settled(field: &Field, limit: Duration, mut waiting: impl FnMut(&TargetFacts<'_>)) -> Snapshot {
+/// are rules that kube-proxy has yet to write. What is certainly broken is not waited for. `waiting` is told once. A
+/// glance that was taken just before serves as the beginning of the first look.
+pub async fn settled(
+    field: &Field,
+    limit: Duration,
+    mut glance: Option<Snapshot>,
+    mut waiting: impl FnMut(&TargetFacts<'_>),
+) -> Snapshot {
     let deadline = Instant::now() + limit;
     let mut told = false;
     loop {
-        let snapshot = observe::look(&field.cluster, &field.targets, &field.wanted).await;
+        let snapshot = match glance.take() {
+            Some(glance) => observe::complete(&field.cluster, glance).await,
+            None => observe::look(&field.cluster, &field.targets, &field.wanted).await,
+        };
         let facts = Facts::derive(&snapshot);
         let report = check::run(&facts);
         let waits_for = facts.targets.iter().find(|t| {

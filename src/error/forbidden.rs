@@ -89,6 +89,8 @@ fn group(resource: &str) -> &'static str {
         "deployments" | "daemonsets" | "replicasets" => "apps",
         "endpointslices" => "discovery.k8s.io",
         "leases" => "coordination.k8s.io",
+        "networkpolicies" => "networking.k8s.io",
+        "clusterrolebindings" => "rbac.authorization.k8s.io",
         _ => "",
     }
 }

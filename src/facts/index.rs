@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::{node, pod, service};
-use crate::model::{Gap, Input, Probe, Snapshot};
+use crate::model::{Gap, Input, Probe, Snapshot, Target};
 
 /// What lies at two words: a namespace and a name, or a label's key and value.
 struct Places<'a, T>(HashMap<&'a str, HashMap<&'a str, T>>);
@@ -129,7 +129,7 @@ impl<'a> Index<'a> {
 
     fn take_pods(&mut self, snapshot: &'a Snapshot) {
         for target in &snapshot.targets {
-            let selector = self.service(&target.namespace, &target.service).and_then(service::selector);
+            let selector = self.service_of(target).and_then(service::selector);
             for (key, value) in selector.into_iter().flatten() {
                 self.labelled.entry(&target.namespace).or_default().at(key, value).or_default();
                 self.templates.entry(&target.namespace).or_default().at(key, value).or_default();
@@ -181,6 +181,14 @@ impl<'a> Index<'a> {
     /// The Service of that name.
     pub fn service(&self, namespace: &str, name: &str) -> Option<&'a Service> {
         self.services.get(namespace, name).copied()
+    }
+
+    /// The Service by which a target's browsers come: its own, or a sibling of ours that leads to the pods of one that
+    /// opens no port on the nodes.
+    pub fn service_of(&self, target: &Target) -> Option<&'a Service> {
+        let own = self.service(&target.namespace, &target.service)?;
+        let sibling = self.service(&target.namespace, &service::sibling_name(&target.service));
+        Some(sibling.filter(|s| service::is_sibling(s) && service::opens_no_port(own)).unwrap_or(own))
     }
 
     /// The pods that the Service of a target selects.

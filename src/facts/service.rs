@@ -17,6 +17,20 @@ type Labels = BTreeMap<String, String>;
 /// kube-proxy watches only Services without this label (cmd/kube-proxy/app/server.go).
 pub const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 
+/// Tells the EndpointSliceMirroring controller to leave an Endpoints object alone.
+pub const SKIP_MIRROR: &str = "endpointslice.kubernetes.io/skip-mirror";
+
+/// The label of everything this program creates, and its value.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kubectl-bookaccess");
+
+/// How the name of a NodePort Service ends that stands beside one that cannot be made one.
+const SIBLING: &str = "-bookaccess";
+
+/// The name of that Service.
+pub fn sibling_name(service: &str) -> String {
+    format!("{service}{SIBLING}")
+}
+
 /// The Service of one target, and what hangs on it.
 pub struct ServiceFacts<'a> {
     pub service: &'a Service,
@@ -36,7 +50,8 @@ pub struct ServiceFacts<'a> {
 impl<'a> ServiceFacts<'a> {
     /// None where the Service is not in the Snapshot.
     pub fn derive(index: &Index<'a>, target: &Target) -> Option<Self> {
-        let service = index.service(&target.namespace, &target.service)?;
+        let service = index.service_of(target)?;
+        let name = service.metadata.name.as_deref().unwrap_or_default();
         let selector = selector(service);
         let mut pods = index.selected(&target.namespace, service);
         pods.sort_by_key(|p| pod::name(p));
@@ -48,7 +63,7 @@ impl<'a> ServiceFacts<'a> {
             service,
             port,
             pods,
-            endpoints: endpoints::of_port(index.slices(&target.namespace, &target.service), port.map(|(_, p)| p)),
+            endpoints: endpoints::of_port(index.slices(&target.namespace, name), port.map(|(_, p)| p)),
             deployment: matched
                 .or_else(|| nearest::deployment(index.deployments(&target.namespace), &target.service, selector)),
             deployment_matches: matched.is_some(),
@@ -214,6 +229,17 @@ pub fn protocol(port: &ServicePort) -> &str {
 /// `spec.selector`.
 pub fn selector(service: &Service) -> Option<&Labels> {
     service.spec.as_ref().and_then(|s| s.selector.as_ref())
+}
+
+/// Whether this program created it beside another.
+pub fn is_sibling(service: &Service) -> bool {
+    let ours = service.metadata.labels.as_ref().and_then(|l| l.get(MANAGED_BY.0)).is_some_and(|v| v == MANAGED_BY.1);
+    ours && service.metadata.name.as_deref().is_some_and(|n| n.ends_with(SIBLING))
+}
+
+pub(super) fn opens_no_port(service: &Service) -> bool {
+    let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref()).unwrap_or_default();
+    ports.iter().all(|p| p.node_port.is_none_or(|n| n == 0))
 }
 
 /// The port that was named; else the one with the expected nodePort, else `http*`, else the first. One number may stand

@@ -20,7 +20,7 @@ pub use finding::{Code, Confidence, Finding, Severity};
 pub use gap::{Gap, GapReason, Input};
 pub use host::{Host, NodePortRule, ProxyMode, Rules, Stand};
 pub use object_ref::ObjectRef;
-pub use plan::{Act, ActionName, Allow, Change, Plan, Step, Tier, Verify, Withheld};
+pub use plan::{Act, ActionName, Allow, Change, Plan, Restart, Step, Tier, Verify, Withheld};
 pub use port::PortRef;
 pub use probe::{Outcome, Probe, Vantage};
 pub use snapshot::{Objects, Snapshot};

@@ -58,12 +58,29 @@ pub enum ActionName {
     OpenSecurityGroup,
     /// Told only: make the workload healthy (image, crash, readiness, listen address).
     MendWorkload,
-    /// Told only: create the Service.
+    /// Creates the Service that is missing; told where it is not obvious which.
     CreateService,
     /// Told only: install or repair kube-proxy by kubeadm.
     InstallKubeProxy,
     /// Told only: bring the node back.
     MendNode,
+    /// A NodePort Service beside one that cannot be patched.
+    SiblingService,
+    SessionAffinity,
+    ServiceProxyName,
+    Protocol,
+    ExchangeNodePorts,
+    MirrorEndpoints,
+    IpFamily,
+    /// Told only: whom the Service admits.
+    SourceRanges,
+    /// A NetworkPolicy that admits browsers to the page's port.
+    AdmitOutside,
+    RolloutUndo,
+    Unpin,
+    Uncordon,
+    ConfigureKubeProxy,
+    BindKubeProxy,
 }
 
 /// One field, before and after. `None` is absence.
@@ -98,8 +115,27 @@ pub enum Act {
         /// Whether it may lead the NodePort to itself by rules of its own (root on the node).
         front: bool,
     },
+    /// Creates an object; then restarts the pod that waits for it, if any. Inverse: deletes the object by its uid, while
+    /// it is as it was created.
+    Create {
+        object: ObjectRef,
+        manifest: Value,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restart: Option<Restart>,
+    },
+    /// Changes the ConfigMap that a DaemonSet's pods read when they start, and restarts one of them. Inverse: the old
+    /// text, and a restart of every pod of that DaemonSet.
+    Configure { object: ObjectRef, uid: String, changes: Vec<Change>, daemon_set: ObjectRef, restart: Restart },
     /// Only printed.
     Tell,
+}
+
+/// A pod that its DaemonSet makes anew when it is deleted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    pub pod: ObjectRef,
+    pub uid: String,
 }
 
 /// How a step is known to have worked.

@@ -1,7 +1,7 @@
 //! Everything one look at the cluster saw. All judgement is made from this, and from nothing else.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -24,6 +24,9 @@ pub struct Objects {
     /// Pods of the targets' namespaces.
     pub pods: Vec<Pod>,
     pub deployments: Vec<Deployment>,
+    /// ReplicaSets of namespaces where a target's pods do not come up: the revisions that a rollout can go back to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replica_sets: Vec<ReplicaSet>,
     pub nodes: Vec<Node>,
     /// The targets' namespaces, and the names of all others where that may be read.
     pub namespaces: Vec<Namespace>,

@@ -10,7 +10,7 @@ use super::client::Cluster;
 use super::targets::{self, Seen};
 use super::{node, objects, probes, redact};
 use crate::model::snapshot::SNAPSHOT_VERSION;
-use crate::model::{Gap, GapReason, Kind, Objects, Snapshot, Target, TargetWord};
+use crate::model::{Gap, GapReason, Input, Kind, Objects, Outcome, Snapshot, Target, TargetWord};
 
 /// Which targets the command line means.
 #[derive(Debug, Clone, Default)]
@@ -104,10 +104,28 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
 /// Looks at the targets. Total: what cannot be seen is a Gap.
 pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
-    let (logs, gaps) = objects::crash_logs(cluster, &snapshot).await;
+    probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
+    behind(cluster, snapshot).await
+}
+
+/// Makes a look of a glance: the objects are not read again, only dials that were given up are made anew.
+pub async fn complete(cluster: &Cluster, glance: Snapshot) -> Snapshot {
+    let mut snapshot = glance;
+    if snapshot.probes.iter().any(|p| p.outcome == Outcome::Timeout) {
+        snapshot.probes.clear();
+        snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe));
+        probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
+    }
+    behind(cluster, snapshot).await
+}
+
+/// What the first dials do not show: what crashed, what there was before, and where the path breaks.
+async fn behind(cluster: &Cluster, mut snapshot: Snapshot) -> Snapshot {
+    let ((logs, gaps), revisions) =
+        futures::join!(objects::crash_logs(cluster, &snapshot), objects::revisions(cluster, &snapshot));
+    snapshot.objects.replica_sets = revisions;
     snapshot.objects.crash_logs = logs;
     snapshot.gaps.extend(gaps);
-    probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
     probes::second(cluster, &mut snapshot).await;
     redact::words(&mut snapshot);
     snapshot

@@ -20,4 +20,4 @@ mod scrub;
 pub mod targets;
 
 pub use client::{Cluster, Connection, connect};
-pub use look::{Scope, choose, glance, look};
+pub use look::{Scope, choose, complete, glance, look};

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -225,6 +225,21 @@ pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<Str
         }
     }
     (found, gaps)
+}
+
+/// The revisions of the targets' Deployments whose pods do not come up. Without the right to see them a rollout is only
+/// not taken back, which is no Gap: no check reads them.
+pub async fn revisions(cluster: &Cluster, snapshot: &Snapshot) -> Vec<ReplicaSet> {
+    let failing = snapshot.targets.iter().filter(|target| {
+        let service = ServiceFacts::derive(snapshot, target);
+        service.is_some_and(|s| s.deployment_matches && s.live_pods().any(|p| pod::trouble(p).is_some()))
+    });
+    let homes: std::collections::BTreeSet<&str> = failing.map(|t| t.namespace.as_str()).collect();
+    let each = homes.into_iter().map(|home| async move {
+        let api = Api::namespaced(cluster.client.clone(), home);
+        list::<ReplicaSet>(cluster, api, &ListParams::default(), "replicasets").await.unwrap_or_default()
+    });
+    join_all(each).await.into_iter().flatten().collect()
 }
 
 /// Puts what was found into its place, or the reason among the gaps.

@@ -104,6 +104,13 @@ pub fn redact(mut snapshot: Snapshot) -> Snapshot {
             template.spec.iter_mut().for_each(strip);
         }
     }
+    for replica_set in &mut objects.replica_sets {
+        clean(&mut replica_set.metadata);
+        if let Some(template) = replica_set.spec.as_mut().and_then(|s| s.template.as_mut()) {
+            template.metadata.iter_mut().for_each(clean);
+            template.spec.iter_mut().for_each(strip);
+        }
+    }
     for daemon_set in &mut objects.daemon_sets {
         clean(&mut daemon_set.metadata);
         if let Some(template) = daemon_set.spec.as_mut().map(|s| &mut s.template) {

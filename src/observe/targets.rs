@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 
 use crate::facts::nearest::distance;
+use crate::facts::service::is_sibling;
 use crate::model::{Kind, NoTarget, Target, TargetWord};
 
 /// The page of Bookinfo.
@@ -132,6 +133,7 @@ fn selected(
     };
     let selects = |s: &&Service| {
         s.namespace().as_deref() == Some(home)
+            && !is_sibling(s)
             && s.spec
                 .as_ref()
                 .and_then(|spec| spec.selector.as_ref())
@@ -191,7 +193,7 @@ pub fn defaults(namespace: Option<&str>, seen: &Seen<'_>) -> Result<Vec<Target>,
 
 /// For `-A`: every NodePort Service of the cluster.
 pub fn all(seen: &Seen<'_>) -> Vec<Target> {
-    seen.services.iter().filter(|s| !node_ports(s).is_empty()).map(|s| of_service(s, false)).collect()
+    seen.services.iter().filter(|s| !node_ports(s).is_empty() && !is_sibling(s)).map(|s| of_service(s, false)).collect()
 }
 
 fn of_service(service: &Service, named: bool) -> Target {

@@ -1,8 +1,11 @@
 //! From findings to a plan: which steps, in which order, and which are withheld.
 
 pub mod actions;
+mod lines;
 pub mod patch;
 pub mod planner;
+#[cfg(test)]
+mod repair_tests;
 pub mod simulate;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,21 @@ pub fn mismatch(object: &Value, changes: &[Change]) -> Option<Mismatch> {
     })
 }
 
+/// The first part of `wanted` that the object does not hold as it stands there; what else it holds does not matter.
+pub fn lacking(path: &str, wanted: &Value, object: Option<&Value>) -> Option<Mismatch> {
+    match (wanted, object) {
+        (Value::Object(wanted), Some(Value::Object(held))) => {
+            wanted.iter().find_map(|(key, value)| lacking(&format!("{path}/{}", escape(key)), value, held.get(key)))
+        }
+        (Value::Array(wanted), Some(Value::Array(held))) if wanted.len() == held.len() => {
+            let mut both = wanted.iter().zip(held).enumerate();
+            both.find_map(|(index, (wanted, held))| lacking(&format!("{path}/{index}"), wanted, Some(held)))
+        }
+        _ if Some(wanted) == object => None,
+        _ => Some(Mismatch { path: path.to_owned(), expected: Some(wanted.clone()), found: object.cloned() }),
+    }
+}
+
 /// Applies the changes; the object stays as it is where one does not fit.
 ///
 /// # Errors
@@ -112,6 +127,30 @@ pub fn tests(changes: &[Change]) -> Vec<Value> {
         .iter()
         .filter_map(|c| c.from.as_ref().map(|from| json!({"op": "test", "path": c.path, "value": from})))
         .collect()
+}
+
+/// The changes that make `to` of `from`, each as deep as it can be: what is alike is not touched.
+pub fn difference(path: &str, from: &Value, to: &Value) -> Vec<Change> {
+    match (from, to) {
+        _ if from == to => Vec::new(),
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            keys.into_iter()
+                .flat_map(|key| {
+                    let path = format!("{path}/{}", escape(key));
+                    match (old.get(key), new.get(key)) {
+                        (Some(old), Some(new)) => difference(&path, old, new),
+                        (old, new) => vec![Change { path, from: old.cloned(), to: new.cloned() }],
+                    }
+                })
+                .collect()
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            let each = old.iter().zip(new).enumerate();
+            each.flat_map(|(index, (old, new))| difference(&format!("{path}/{index}"), old, new)).collect()
+        }
+        _ => vec![Change { path: path.to_owned(), from: Some(from.clone()), to: Some(to.clone()) }],
+    }
 }
 
 /// Whether two changes touch the same field, or one a field within the other's.
@@ -184,7 +223,41 @@ mod tests {
         assert!(!overlap("/spec/a", "/spec/ab"));
     }
 
+    #[test]
+    fn what_was_asked_for_is_there_whatever_else_is() {
+        let wanted = json!({"a": {"b": [1, {"c": "x"}]}});
+        let held = json!({"a": {"b": [1, {"c": "x", "d": 2}], "e": 3}});
+        assert_eq!(lacking("", &wanted, Some(&held)), None);
+        let other = json!({"a": {"b": [1, {"c": "y"}]}});
+        let path = |held: Option<&Value>| lacking("", &wanted, held).unwrap().path;
+        assert_eq!(path(Some(&other)), "/a/b/1/c");
+        assert_eq!(path(Some(&json!({"a": {"b": [1]}}))), "/a/b");
+        assert_eq!(path(None), "");
+    }
+
+    fn tree() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![(0..3i32).prop_map(|n| json!(n)), "[a-c]".prop_map(|s| json!(s))];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::btree_map("[a-d/~]", inner, 0..4).prop_map(|m| json!(m)),
+            ]
+        })
+    }
+
     proptest! {
+        /// The changes lead from one to the other, and their inverse back.
+        #[test]
+        fn a_difference_leads_there_and_back(from in tree(), to in tree()) {
+            let (before, after) = (json!({"t": from}), json!({"t": to}));
+            let changes = difference("", &before, &after);
+            let mut object = before.clone();
+            apply(&mut object, &changes).unwrap();
+            prop_assert_eq!(&object, &after);
+            apply(&mut object, &inverse(&changes)).unwrap();
+            prop_assert_eq!(&object, &before);
+        }
+
         /// The inverse brings back what was there, whatever keys and values.
         #[test]
         fn the_inverse_undoes(key in "[a-z~/.]{1,8}", old in proptest::option::of(0..9i32), new in 10..19i32) {

@@ -15,6 +15,9 @@ const DENIED_ON_PURPOSE: std::ops::RangeInclusive<u16> = 7000..=7999;
 /// Codes of causes in the pod itself, which every way into it meets: it listens on no port, or speaks TLS on it.
 const MET_INSIDE: [u16; 2] = [2302, 2304];
 
+/// Remedies of causes by which the port of the Service leads elsewhere than to the page.
+const OTHER_PORT: [ActionName; 3] = [ActionName::TargetPort, ActionName::ExchangeNodePorts, ActionName::Protocol];
+
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
 pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     let mut plan = Plan::default();
@@ -105,8 +108,8 @@ impl Choice<'_, '_> {
     /// right.
     fn carries(&self) -> bool {
         let ready = self.target.service.as_ref().is_some_and(|s| s.usable().any(|e| !e.terminating));
-        let elsewhere = |f: &&Finding| f.remedies.contains(&ActionName::TargetPort) || MET_INSIDE.contains(&f.code.0);
-        ready && !self.errors.iter().any(elsewhere)
+        let other_port = |f: &Finding| f.remedies.iter().any(|r| OTHER_PORT.contains(r));
+        ready && !self.errors.iter().any(|f| other_port(f) || MET_INSIDE.contains(&f.code.0))
     }
 
     /// Plans the first rung that can be taken for this cause; false where there is none.
@@ -144,7 +147,9 @@ impl Choice<'_, '_> {
                 None => {
                     chosen = Some(step.tier);
                     self.owner_note(&step, plan);
+                    let followers = actions::followers(&step, self.facts, self.target, finding);
                     add(plan, step);
+                    followers.into_iter().for_each(|step| add(plan, step));
                 }
             }
         }
@@ -200,6 +205,13 @@ fn add(plan: &mut Plan, step: Step) {
         }
         // One new Service wakes every kube-proxy.
         (Act::Wake { .. }, Act::Wake { .. }) => true,
+        (Act::Create { object, .. }, Act::Create { object: o, .. })
+        | (Act::Configure { object, .. }, Act::Configure { object: o, .. }) => object == o,
+        // A pod is restarted once.
+        (
+            Act::DeletePod { object, .. },
+            Act::Configure { restart, .. } | Act::Create { restart: Some(restart), .. },
+        ) => *object == restart.pod,
         (a, b) => a == b,
     };
     if !plan.steps.iter().any(clashes) {

@@ -272,7 +272,10 @@ impl Event {
 /// What a step changes, in few words.
 fn object(step: &Step) -> String {
     match &step.act {
-        Act::Patch { object, .. } | Act::DeletePod { object, .. } => evidence::named(object),
+        Act::Patch { object, .. }
+        | Act::DeletePod { object, .. }
+        | Act::Create { object, .. }
+        | Act::Configure { object, .. } => evidence::named(object),
         Act::Wake { .. } | Act::Forward { .. } | Act::Tell => step.target.clone(),
     }
 }

@@ -109,7 +109,7 @@ fn a_dead_api_server_is_code_4_within_5_seconds() {
 
 #[test]
 fn an_expired_token_is_code_3_and_names_the_server() {
-    let server = server::Refusing::start(401, "Unauthorized");
+    let server = server::Answering::refusing(401, "Unauthorized");
     let bin = Bin::new();
     let config = kubeconfig(bin.home(), &server.url());
     for args in [&["diagnose"][..], &["fix", "--yes"]] {
@@ -120,13 +120,31 @@ fn an_expired_token_is_code_3_and_names_the_server() {
 
 #[test]
 fn a_denied_right_is_code_3_and_names_what_was_denied() {
-    let server = server::Refusing::start(403, "Forbidden");
+    let server = server::Answering::refusing(403, "Forbidden");
     let bin = Bin::new();
     let config = kubeconfig(bin.home(), &server.url());
     for args in [&["diagnose", "productpage"][..], &["fix", "--yes", "productpage"]] {
         let ended = bin.run(&[args, &["--kubeconfig", &config]].concat());
         refused(&ended, 3, &["services", "bookinfo"]);
     }
+    assert_eq!(server.writes(), Vec::<String>::new());
+}
+
+#[test]
+fn fix_reads_the_objects_once() {
+    let service = serde_json::json!({
+        "metadata": {"name": "productpage", "namespace": "bookinfo", "uid": "u1"},
+        "spec": {"type": "NodePort", "selector": {"app": "productpage"},
+            "ports": [{"port": 9080, "targetPort": 9080, "nodePort": 30080}]},
+    });
+    let server = server::Answering::listing(vec![("/api/v1/services", service)]);
+    let bin = Bin::new();
+    let config = kubeconfig(bin.home(), &server.url());
+    // Nobody listens on port 1, and nothing can be repaired where there is no pod.
+    let args = ["fix", "--yes", "--address", "127.0.0.1:1", "productpage", "--kubeconfig", &config];
+    let ended = bin.run(&args);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(server.reads("/api/v1/namespaces/bookinfo/pods"), 1, "{ended:?}");
     assert_eq!(server.writes(), Vec::<String>::new());
 }
 

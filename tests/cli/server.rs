@@ -1,28 +1,50 @@
-//! An API server that answers, but to nobody's joy.
+//! API servers that answer: one to nobody's joy, one with a few objects.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// Refuses every request with one status and notes what was asked.
-pub struct Refusing {
+use serde_json::{Value, json};
+
+/// A status code and a body for the path of a request.
+type Answer = dyn Fn(&str) -> (u16, Value) + Send + Sync;
+
+/// Answers by path and notes what was asked.
+pub struct Answering {
     address: SocketAddr,
     /// The first lines of all requests.
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl Refusing {
+impl Answering {
+    /// Refuses every request with one status.
+    pub fn refusing(status: u16, reason: &'static str) -> Self {
+        Self::start(move |_| (status, failure(status, reason)))
+    }
+
+    /// Has these objects, by the path of their list; all other lists are empty.
+    pub fn listing(objects: Vec<(&'static str, Value)>) -> Self {
+        Self::start(move |path| {
+            let last = path.rsplit('/').next().unwrap_or_default();
+            if !last.ends_with('s') || last.contains('-') {
+                return (404, failure(404, "NotFound"));
+            }
+            let items: Vec<&Value> = objects.iter().filter(|(list, _)| *list == path).map(|(_, o)| o).collect();
+            (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
+        })
+    }
+
     /// Its thread ends with the test's process.
-    pub fn start(status: u16, reason: &'static str) -> Self {
+    fn start(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let noted = Arc::clone(&asked);
+        let (noted, answer) = (Arc::clone(&asked), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let noted = Arc::clone(&noted);
+                let (noted, answer) = (Arc::clone(&noted), Arc::clone(&answer));
                 // A client that leaves in the middle has had enough.
-                std::thread::spawn(move || serve(&stream.unwrap(), status, reason, &noted).unwrap_or_default());
+                std::thread::spawn(move || serve(&stream.unwrap(), &*answer, &noted).unwrap_or_default());
             }
         });
         Self { address, asked }
@@ -36,6 +58,12 @@ impl Refusing {
         self.address.to_string()
     }
 
+    /// How often this list was read.
+    pub fn reads(&self, path: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|line| line.strip_prefix("GET ").and_then(path_of) == Some(path)).count()
+    }
+
     /// The requests that would have changed an object. Reviews of one's own rights change none.
     pub fn writes(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
@@ -45,7 +73,19 @@ impl Refusing {
     }
 }
 
-fn serve(stream: &TcpStream, status: u16, reason: &str, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
+/// The path of a request's target, without its query.
+fn path_of(target: &str) -> Option<&str> {
+    target.split([' ', '?']).next()
+}
+
+fn failure(status: u16, reason: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": reason, "reason": reason, "code": status,
+    })
+}
+
+fn serve(stream: &TcpStream, answer: &Answer, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut first = String::new();
@@ -66,15 +106,11 @@ fn serve(stream: &TcpStream, status: u16, reason: &str, asked: &Mutex<Vec<String
         }
         reader.read_exact(&mut vec![0; length])?;
         asked.lock().unwrap().push(first.trim().to_owned());
-        let body = serde_json::json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": reason, "reason": reason, "code": status,
-        });
+        let target = first.split_once(' ').and_then(|(_, rest)| path_of(rest)).unwrap_or_default();
+        let (status, body) = answer(target);
         let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let head =
+            format!("HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
         (&*stream).write_all((head + &body).as_bytes())?;
     }
 }

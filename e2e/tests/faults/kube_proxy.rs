@@ -46,29 +46,25 @@ pub fn rows() -> Vec<Row> {
             name: "crash loop by bad configuration",
             faults: |_| Ok(vec![kube_proxy_config::bad_mode()]),
             codes: &["BA3003"],
-            end: End::LedAround,
-            ..base()
+            ..system()
         },
         Row {
             name: "rights lost",
             faults: |_| Ok(vec![kube_proxy_config::rights_gone()]),
             codes: &["BA3005"],
-            end: End::LedAround,
-            ..base()
+            ..system()
         },
         Row {
             name: "wrong API server address",
             faults: |_| Ok(vec![kube_proxy_config::wrong_server()]),
             codes: &["BA3006"],
-            end: End::LedAround,
-            ..base()
+            ..system()
         },
         Row {
             name: "nodePortAddresses excludes the address",
             faults: |_| Ok(vec![kube_proxy_config::other_addresses()]),
             codes: &["BA3008"],
-            end: End::LedAround,
-            ..base()
+            ..system()
         },
         Row {
             name: "gone, its rules still good",

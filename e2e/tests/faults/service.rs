@@ -21,7 +21,6 @@ pub fn rows() -> Vec<Row> {
             faults: |_| Ok(vec![service::deleted()]),
             targets: &["-n", "bookinfo", "productpage"],
             codes: &["BA1001"],
-            end: End::Unreachable,
             ..base()
         },
         Row {
@@ -32,7 +31,6 @@ pub fn rows() -> Vec<Row> {
             },
             targets: &["-n", "bookinfo", "productpage"],
             codes: &["BA1003"],
-            end: End::Unreachable,
             ..base()
         },
         Row {
@@ -43,7 +41,6 @@ pub fn rows() -> Vec<Row> {
             },
             targets: &["-n", "bookinfo", "productpage"],
             codes: &["BA1004"],
-            end: End::LedAround,
             ..base()
         },
         Row { name: "other nodePort", faults: |_| Ok(vec![service::other_node_port()]), codes: &["BA1005"], ..base() },

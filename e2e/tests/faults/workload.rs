@@ -46,12 +46,15 @@ pub fn rows() -> Vec<Row> {
         Row {
             name: "Pending: nodeSelector",
             app: |_| Ok(Bookinfo::page().bare().edit(set("nodeSelector", json!({"disk": "ssd"})))),
+            end: End::Repaired,
             ..pending()
         },
         Row {
             name: "Pending: cordon",
             app: |cluster| Ok(Bookinfo::page().bare().on(&cluster.worker(0)?.place.name)),
             faults: |cluster| Ok(vec![workload::cordoned(&cluster.worker(0)?.place.name)]),
+            flags: &["--allow", "system"],
+            end: End::Repaired,
             ..pending()
         },
         Row {

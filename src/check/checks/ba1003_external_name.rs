@@ -12,7 +12,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services],
     either: &[],
-    remedies: &[ActionName::CreateService],
+    remedies: &[ActionName::SiblingService, ActionName::CreateService],
     explains: &[],
     run,
 };

@@ -12,8 +12,8 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services],
     either: &[],
-    // The API server lets nobody change clusterIP, so the Service has to be made anew.
-    remedies: &[ActionName::CreateService],
+    // The API server lets nobody change clusterIP, so another Service has to stand beside it.
+    remedies: &[ActionName::SiblingService, ActionName::CreateService],
     explains: &[],
     run,
 };

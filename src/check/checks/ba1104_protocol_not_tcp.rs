@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Hop, field, unless_it_answers};
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1104),
@@ -12,8 +12,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services],
     either: &[],
-    // No action changes a protocol: the port may well be what it says, and the page's port be missing.
-    remedies: &[],
+    remedies: &[ActionName::Protocol],
     // Rules for another protocol are no rules for the page.
     explains: &[Code(3018), Code(3020), Code(6001)],
     run,

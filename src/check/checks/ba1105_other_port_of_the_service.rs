@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::check::{Check, Hop, field};
 use crate::facts::{Facts, ServiceFacts, TargetFacts, pod, service};
-use crate::model::{Code, Confidence, Finding, Input, Outcome, Probe, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1105),
@@ -15,8 +15,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Likely,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods],
     either: &[Input::PodProxy, Input::NodeSettings],
-    // Two ports have to change places at once; the text gives the command.
-    remedies: &[],
+    remedies: &[ActionName::ExchangeNodePorts],
     explains: &[Code(1101), Code(2305), Code(3018)],
     run,
 };

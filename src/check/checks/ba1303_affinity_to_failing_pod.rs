@@ -4,7 +4,7 @@ use std::mem::discriminant;
 
 use crate::check::{Check, Hop, field};
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, Outcome, Probe, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1303),
@@ -14,8 +14,8 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Likely,
     inputs: &[Input::Services, Input::EndpointSlices],
     either: &[Input::PodProxy, Input::NodeSettings],
-    // The pod is what fails, and only its log says why.
-    remedies: &[],
+    // The pod is what fails, and only its log says why; without affinity others answer too.
+    remedies: &[ActionName::SessionAffinity],
     explains: &[Code(2306), Code(3018)],
     run,
 };

@@ -4,7 +4,7 @@ use crate::check::{Check, Hop, field};
 use crate::facts::proxy::Kind;
 use crate::facts::service::PROXY_NAME;
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1304),
@@ -14,8 +14,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services],
     either: &[],
-    // Who set the label may want it: the text names the command.
-    remedies: &[],
+    remedies: &[ActionName::ServiceProxyName],
     explains: &[Code(3018), Code(3019), Code(6001)],
     run,
 };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::check::{Check, Hop, field};
 use crate::facts::endpoints::family;
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Probe, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1306),
@@ -15,8 +15,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices],
     either: &[],
-    // A second family needs a cluster that has one.
-    remedies: &[],
+    remedies: &[ActionName::IpFamily],
     explains: &[],
     run,
 };

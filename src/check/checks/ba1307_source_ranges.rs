@@ -3,7 +3,7 @@
 use crate::check::{Check, Hop, field};
 use crate::facts::proxy::Kind;
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1307),
@@ -14,8 +14,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Possible,
     inputs: &[Input::Services, Input::EndpointSlices, Input::KubeProxy],
     either: &[],
-    // Whom to admit is for a person to say.
-    remedies: &[],
+    remedies: &[ActionName::SourceRanges],
     explains: &[],
     run,
 };

@@ -12,8 +12,9 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services],
     either: &[],
-    // A nodePort that is asked for by number is allocated all the same.
-    remedies: &[ActionName::ServiceNodePort],
+    // A nodePort that is asked for by number is allocated all the same, but of a LoadBalancer the API server never takes
+    // it back: patched, it could not be undone.
+    remedies: &[ActionName::SiblingService],
     explains: &[],
     run,
 };

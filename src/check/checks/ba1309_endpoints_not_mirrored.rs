@@ -1,8 +1,9 @@
 //! BA1309: the endpoints were written by hand as an Endpoints object, and no EndpointSlice is made of them.
 
 use crate::check::{Check, Hop, field, unless_it_answers};
+use crate::facts::service::SKIP_MIRROR;
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1309),
@@ -12,15 +13,11 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Endpoints],
     either: &[],
-    // The object belongs to whoever wrote it.
-    remedies: &[],
+    remedies: &[ActionName::MirrorEndpoints],
     // A Service without selector is meant to have such endpoints.
     explains: &[Code(1202)],
     run,
 };
-
-/// Tells the EndpointSliceMirroring controller to leave the object alone.
-const LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.service.as_ref().filter(|s| s.endpoints.is_empty()) else { return Vec::new() };
@@ -33,14 +30,14 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     });
     let Some(written) = written else { return Vec::new() };
     let mut addresses = written.subsets.iter().flatten().flat_map(|s| s.addresses.iter().flatten());
-    let skipped = written.metadata.labels.as_ref().and_then(|l| l.get(LABEL)).is_some_and(|v| v == "true");
+    let skipped = written.metadata.labels.as_ref().and_then(|l| l.get(SKIP_MIRROR)).is_some_and(|v| v == "true");
     let (Some(first), true) = (addresses.next(), skipped) else { return Vec::new() };
     let object = ObjectRef::namespaced("Endpoints", &target.target.namespace, &target.target.service);
     let found = check
         .found(target, object.clone())
         .with("ip", &first.ip)
         .severity(unless_it_answers(target))
-        .because(field(&object, format!("metadata.labels[{LABEL}]"), "true"))
+        .because(field(&object, format!("metadata.labels[{SKIP_MIRROR}]"), "true"))
         .because(field(&object, "subsets[0].addresses[0].ip", first.ip.as_str()));
     vec![found.because_of(target.reach.failure())]
 }
@@ -64,7 +61,7 @@ mod tests {
 
     #[test]
     fn what_is_not_mirrored_is_not_seen() {
-        assert_eq!(by_hand(json!({super::LABEL: "true"})).said(), [(1309, Severity::Error)]);
+        assert_eq!(by_hand(json!({super::SKIP_MIRROR: "true"})).said(), [(1309, Severity::Error)]);
     }
 
     #[test]

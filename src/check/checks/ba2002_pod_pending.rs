@@ -12,7 +12,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods],
     either: &[],
-    remedies: &[ActionName::MendWorkload],
+    remedies: &[ActionName::Unpin, ActionName::Uncordon, ActionName::MendWorkload],
     explains: &[],
     run,
 };

@@ -13,7 +13,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods],
     either: &[],
-    remedies: &[ActionName::MendWorkload],
+    remedies: &[ActionName::RolloutUndo, ActionName::MendWorkload],
     explains: &[],
     run,
 };

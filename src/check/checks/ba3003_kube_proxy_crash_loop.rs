@@ -13,7 +13,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::KubeProxy],
     either: &[],
-    remedies: &[ActionName::RestartKubeProxy, ActionName::HostPort],
+    remedies: &[ActionName::ConfigureKubeProxy, ActionName::RestartKubeProxy, ActionName::HostPort],
     explains: &[Code(3018), Code(3019), Code(6001)],
     run,
 };

@@ -12,7 +12,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::KubeProxy],
     either: &[],
-    remedies: &[ActionName::HostPort],
+    remedies: &[ActionName::ConfigureKubeProxy, ActionName::HostPort],
     explains: &[Code(3003), Code(3018), Code(3019), Code(3020), Code(6001)],
     run,
 };

@@ -14,7 +14,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::KubeProxy, Input::Nodes],
     either: &[],
-    remedies: &[ActionName::RestartKubeProxy, ActionName::HostPort],
+    remedies: &[ActionName::ConfigureKubeProxy, ActionName::RestartKubeProxy, ActionName::HostPort],
     explains: &[Code(3003), Code(3018), Code(3019), Code(3020), Code(3022), Code(6001)],
     run,
 };

@@ -14,7 +14,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::KubeProxy, Input::Nodes],
     either: &[],
-    remedies: &[ActionName::HostPort],
+    remedies: &[ActionName::ConfigureKubeProxy, ActionName::HostPort],
     explains: &[Code(3018), Code(3020), Code(6001)],
     run,
 };

@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Hop, field};
 use crate::facts::{Facts, TargetFacts, node, pod, policy};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(7001),
@@ -12,7 +12,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Likely,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods, Input::NetworkPolicies],
     either: &[],
-    remedies: &[],
+    remedies: &[ActionName::AdmitOutside],
     explains: &[Code(2301), Code(3018), Code(4004), Code(5011), Code(6001)],
     run,
 };

@@ -76,7 +76,7 @@ pub async fn run(globals: &Globals, args: &FixArgs, dry: bool) -> Result<Exit, E
         forbidden: None,
     };
     if dry {
-        let snapshot = run.settled().await?;
+        let snapshot = run.settled(None).await?;
         return run.dry_run(&snapshot);
     }
     let done = run.work().await;
@@ -91,20 +91,21 @@ impl Run<'_> {
 
     /// All there is to do, from the first look to the last.
     async fn work(&mut self) -> Result<Snapshot, ExpectedError> {
-        if self.consented && self.args.fallback {
-            self.access_first().await?;
-        }
-        let first = self.settled().await?;
+        let glance = match self.consented && self.args.fallback {
+            true => Some(self.access_first().await?),
+            false => None,
+        };
+        let first = self.settled(glance).await?;
         self.rounds(first).await
     }
 
     /// Opens the fallback after a second, where dials vanish and a full look would take many: who waits for the page
-    /// has it while its cause is sought.
-    async fn access_first(&mut self) -> Result<(), ExpectedError> {
+    /// has it while its cause is sought. What was seen serves the full look as well.
+    async fn access_first(&mut self) -> Result<Snapshot, ExpectedError> {
         let glance = observe::glance(&self.field.cluster, &self.field.targets, &self.field.wanted);
         let snapshot = self.interrupt.or(glance).await?;
         if !snapshot.probes.iter().any(|p| p.outcome == crate::model::Outcome::Timeout) {
-            return Ok(());
+            return Ok(snapshot);
         }
         let facts = Facts::derive(&snapshot);
         let report = check::run(&facts);
@@ -117,12 +118,13 @@ impl Run<'_> {
         for (index, step) in opens.iter().enumerate() {
             self.take(index + 1, opens.len(), step).await?;
         }
-        Ok(())
+        drop(facts);
+        Ok(snapshot)
     }
 
     /// A look at a cluster that had its time.
-    async fn settled(&self) -> Result<Snapshot, ExpectedError> {
-        let look = scope::settled(&self.field, self.args.wait, |target| {
+    async fn settled(&self, glance: Option<Snapshot>) -> Result<Snapshot, ExpectedError> {
+        let look = scope::settled(&self.field, self.args.wait, glance, |target| {
             let object = target.target.service_ref();
             self.progress.say(&Event::Waiting { object, limit: self.args.wait });
         });
@@ -224,7 +226,8 @@ impl Run<'_> {
             Err(error) => {
                 self.progress.say(&Event::StepFailed { number, of, reason: error.text() });
                 if let apply::Error::Forbidden { verb, resource, namespace, .. } = &error {
-                    self.forbidden.get_or_insert_with(|| forbidden(verb, resource, Some(namespace)));
+                    let namespace = Some(namespace.as_str()).filter(|n| !n.is_empty());
+                    self.forbidden.get_or_insert_with(|| forbidden(verb, resource, namespace));
                 }
                 self.taken.push((step.clone(), StepOutcome::Failed));
                 self.policy.tried.insert((step.cause, step.name));
@@ -280,6 +283,8 @@ impl Run<'_> {
                     let snapshot = self.look().await?;
                     let facts = Facts::derive(&snapshot);
                     let report = check::run(&facts);
+                    // A repair may have given the page another port, and a fallback that comes later leads to that one.
+                    facts.targets.iter().for_each(|t| self.fallback.learn(t));
                     let target = facts.targets.iter().find(|t| t.target.to_string() == step.target);
                     let answers = target.is_some_and(|t| t.reach.answers == Some(true));
                     let causes: Vec<_> = scope::errors(&report, &step.target).map(|f| f.code).collect();

@@ -3,22 +3,36 @@
 //! Building a Step decides everything: what is written, what was there before, the command a person would type and the
 //! one that takes it back. An action that cannot be planned says why, as a Text.
 
+mod admit_outside;
+mod bind_kube_proxy;
+mod configure_kube_proxy;
 mod create_service;
+mod exchange_node_ports;
 mod host_port;
 mod install_kube_proxy;
+mod ip_family;
 mod mend_node;
 mod mend_workload;
+mod mirror_endpoints;
 pub(super) mod open_forward;
 mod open_security_group;
 mod pin_to_control_plane;
+mod protocol;
 mod restart_kube_proxy;
 mod restore_route;
+mod rollout_undo;
 mod scale;
 mod schedule_kube_proxy;
 mod selector;
 mod service_node_port;
+mod service_proxy_name;
+mod session_affinity;
+mod sibling_service;
+mod source_ranges;
 mod target_port;
 mod traffic_policy;
+mod uncordon;
+mod unpin;
 mod wake_kube_proxy;
 
 use std::collections::BTreeMap;
@@ -29,8 +43,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::patch;
+use crate::facts::service::sibling_name;
 use crate::facts::{Facts, ServiceFacts, TargetFacts, node};
-use crate::model::{Act, ActionName, Change, Finding, ObjectRef, Step, Text, Tier, Verify};
+use crate::model::{Act, ActionName, Change, Finding, ObjectRef, Restart, Step, Text, Tier, Verify};
 
 /// The Step of one action for one finding.
 ///
@@ -55,8 +70,30 @@ pub fn step(name: ActionName, facts: &Facts<'_>, target: &TargetFacts<'_>, findi
         ActionName::CreateService => create_service::step,
         ActionName::InstallKubeProxy => install_kube_proxy::step,
         ActionName::MendNode => mend_node::step,
+        ActionName::SiblingService => sibling_service::step,
+        ActionName::SessionAffinity => session_affinity::step,
+        ActionName::ServiceProxyName => service_proxy_name::step,
+        ActionName::Protocol => protocol::step,
+        ActionName::ExchangeNodePorts => exchange_node_ports::step,
+        ActionName::MirrorEndpoints => mirror_endpoints::step,
+        ActionName::IpFamily => ip_family::step,
+        ActionName::SourceRanges => source_ranges::step,
+        ActionName::AdmitOutside => admit_outside::step,
+        ActionName::RolloutUndo => rollout_undo::step,
+        ActionName::Unpin => unpin::step,
+        ActionName::Uncordon => uncordon::step,
+        ActionName::ConfigureKubeProxy => configure_kube_proxy::step,
+        ActionName::BindKubeProxy => bind_kube_proxy::step,
     };
     build(facts, target, finding)
+}
+
+/// The Steps that complete one: a new configuration of kube-proxy takes effect node by node, each verified.
+pub fn followers(step: &Step, facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Vec<Step> {
+    match &step.act {
+        Act::Configure { restart, .. } => restart_kube_proxy::others(facts, target, finding, &restart.pod),
+        _ => Vec::new(),
+    }
 }
 
 /// What moving or restarting the target's pods would lose; none where nothing is kept in them.
@@ -104,6 +141,24 @@ fn patching(
     step
 }
 
+/// A Step that creates an object, with its kubectl commands.
+fn creating(
+    name: ActionName,
+    tier: Tier,
+    target: &TargetFacts<'_>,
+    finding: &Finding,
+    object: ObjectRef,
+    manifest: Value,
+    restart: Option<Restart>,
+) -> Step {
+    let command = format!("echo '{}' | kubectl create -f -", quoted(&manifest));
+    let undo = format!("kubectl{} delete {} {}", scope(&object), object.kind.to_lowercase(), object.name);
+    let mut step = blank(name, tier, target, finding, Act::Create { object, manifest, restart }, Verify::Cleared);
+    step.command = command;
+    step.undo = undo;
+    step
+}
+
 /// A Step that is only told.
 fn told(
     name: ActionName,
@@ -121,13 +176,30 @@ fn told(
 
 /// `kubectl patch` with exactly the operations the Step makes.
 fn patch_command(object: &ObjectRef, changes: &[Change]) -> String {
-    let operations = Value::Array(patch::operations(changes)).to_string().replace('\'', r"'\''");
-    format!(
-        "kubectl -n {} patch {} {} --type=json -p '{operations}'",
-        object.namespace(),
-        object.kind.to_lowercase(),
-        object.name
-    )
+    let operations = quoted(&Value::Array(patch::operations(changes)));
+    let kind = object.kind.to_lowercase();
+    format!("kubectl{} patch {kind} {} --type=json -p '{operations}'", scope(object), object.name)
+}
+
+/// JSON within single quotes of a shell.
+fn quoted(value: &Value) -> String {
+    value.to_string().replace('\'', r"'\''")
+}
+
+/// kubectl's flag for the object's namespace, where it has one.
+fn scope(object: &ObjectRef) -> String {
+    object.namespace.as_ref().map(|n| format!(" -n {n}")).unwrap_or_default()
+}
+
+/// Takes one key out of a map: the whole map, where nothing else is in it, as the API server keeps no empty ones.
+fn without_key(path: &str, current: &BTreeMap<String, String>, key: &str) -> Option<Change> {
+    let value = current.get(key)?;
+    Some(match current.len() {
+        1 => Change { path: path.to_owned(), from: Some(json(current)), to: None },
+        _ => {
+            Change { path: format!("{path}/{}", patch::escape(key)), from: Some(Value::from(value.as_str())), to: None }
+        }
+    })
 }
 
 fn arg(step: &mut Step, name: &str, value: impl ToString) {
@@ -209,7 +281,8 @@ fn node_port_owner(facts: &Facts<'_>, target: &TargetFacts<'_>, wanted: u16) -> 
     facts.snapshot.objects.services.iter().find_map(|s| {
         let (namespace, name) = (s.metadata.namespace.as_deref()?, s.metadata.name.as_deref()?);
         let spec = s.spec.as_ref()?;
-        let own = namespace == target.target.namespace && name == target.target.service;
+        let named = name == target.target.service || name == sibling_name(&target.target.service);
+        let own = namespace == target.target.namespace && named;
         let holds = spec.health_check_node_port == Some(wanted)
             || spec.ports.iter().flatten().any(|p| p.node_port == Some(wanted));
         (holds && !own).then(|| format!("{namespace}/{name}"))

@@ -3,23 +3,27 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{arg, blank, browser_port, entry_node, node_port_owner, port, service};
+use super::{arg, blank, browser_port, create_service, entry_node, node_port_owner, port, service};
 use crate::facts::{Facts, TargetFacts, node};
 use crate::model::{Act, ActionName, Finding, Step, Text, Tier, Verify};
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let (namespace, service_name) = (target.target.namespace.clone(), target.target.service.clone());
-    if service(target)?.kind() == "ExternalName" {
-        return Err(Text::new("action.open-forward.external_name").with("service", target.target));
-    }
-    let (_, service_port) = port(target)?;
+    // A Service that is about to be created has a port already.
+    let service_port = match create_service::port(facts, target) {
+        Some(port) => i32::from(port),
+        None if service(target)?.kind() == "ExternalName" => {
+            return Err(Text::new("action.open-forward.external_name").with("service", target.target));
+        }
+        None => port(target)?.1.port,
+    };
     let here = here(facts, target);
     let listen_address = match here {
         Some(address) => address,
         None => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
     let listen_port = browser_port(target)
-        .or_else(|| u16::try_from(service_port.port).ok())
+        .or_else(|| u16::try_from(service_port).ok())
         .ok_or_else(|| Text::new("plan.cannot.no_port").with("service", target.target))?;
     if here.is_some()
         && let Some(owner) = node_port_owner(facts, target, listen_port)
@@ -27,8 +31,7 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
         return Err(Text::new("action.service-node-port.taken").with("port", listen_port).with("owner", owner));
     }
     let command = format!(
-        "kubectl bookaccess forward start -n {namespace} svc/{service_name} {listen_port}:{} --address {listen_address}",
-        service_port.port
+        "kubectl bookaccess forward start -n {namespace} svc/{service_name} {listen_port}:{service_port} --address {listen_address}"
     );
     let undo = format!("kubectl bookaccess forward stop -n {namespace} svc/{service_name}");
     let act = Act::Forward {

@@ -33,7 +33,7 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
 }
 
 /// The label of the template that names the application, else the Deployment's own selector.
-fn by_application(deployment: &Deployment) -> Option<BTreeMap<String, String>> {
+pub(super) fn by_application(deployment: &Deployment) -> Option<BTreeMap<String, String>> {
     let labels = template_labels(deployment)?;
     let named = APPLICATION_LABELS.into_iter().find_map(|k| labels.get_key_value(k));
     let named = named.map(|(k, v)| BTreeMap::from([(k.clone(), v.clone())]));
