@@ -16,8 +16,8 @@ use super::history::Progress;
 use super::journal::{Journal, Outcome, Record, new_id};
 use super::kube::{MANAGED_BY, Writer, text};
 use super::lease::{self, Held};
-use super::{Error, mirror, rollout};
-use crate::model::{Act, Change, ObjectRef, Step, Text};
+use super::{Error, mirror, node, rollout};
+use crate::model::{Act, Change, NodeSetting, ObjectRef, Step, Text};
 use crate::observe::client::Cluster;
 use crate::plan::patch;
 use crate::statedir;
@@ -37,6 +37,8 @@ pub struct ForwardRequest {
     pub listen_port: u16,
     /// Whether it may lead the NodePort to itself by rules of its own.
     pub front: bool,
+    /// Always, and by its listener alone.
+    pub around: bool,
 }
 
 /// Starts and stops forwarders in the background on this machine; given by the caller, so that changing the cluster
@@ -156,6 +158,7 @@ impl Fix {
                 let (object, body) = wake_service(namespace, &self.id, self.steps.len());
                 self.writer.create(&object, body, true).await?;
             }
+            Act::Node { settings, .. } => on_node(settings, node::check).await?,
             Act::Forward { .. } | Act::Tell => {}
         }
         // Where nothing can be written down, not even a Lease is made.
@@ -207,6 +210,10 @@ impl Fix {
                     None => return Ok(()),
                 };
                 self.done(seq, Some(id.map_err(|message| Error::Forward { message })?)).await
+            }
+            Act::Node { settings, .. } => {
+                on_node(settings, node::make).await?;
+                self.done(seq, None).await
             }
             Act::Tell => self.done(seq, None).await,
         }
@@ -322,12 +329,13 @@ impl Fix {
 /// The start request of a Forward act.
 fn forward_request(act: &Act) -> Option<ForwardRequest> {
     match act {
-        Act::Forward { namespace, service, listen_port, listen_address, front } => Some(ForwardRequest {
+        Act::Forward { namespace, service, listen_port, listen_address, front, around } => Some(ForwardRequest {
             namespace: namespace.clone(),
             service: service.clone(),
             listen_address: *listen_address,
             listen_port: *listen_port,
             front: *front,
+            around: *around,
         }),
         _ => None,
     }
@@ -361,8 +369,19 @@ pub(super) async fn take_back(
         Act::Forward { namespace, service, .. } => {
             forwarder.stop(namespace, service, forward).await.map_err(|message| Error::Forward { message })
         }
+        Act::Node { settings, .. } => on_node(settings, node::take_back).await,
         Act::DeletePod { .. } | Act::Tell => Ok(()),
     }
+}
+
+/// Does something with settings of this node, whose programs block.
+async fn on_node(
+    settings: &[NodeSetting],
+    work: fn(&[NodeSetting], node::Run<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let settings = settings.to_vec();
+    let done = tokio::task::spawn_blocking(move || work(&settings, &node::really));
+    done.await.map_err(|error| Error::Node { command: String::new(), message: error.to_string() })?
 }
 
 /// Where an object stands between before and after some changes.

@@ -40,7 +40,7 @@ impl Entry {
             // What came after these needs no taking back: a new pod runs, the throw-away Service is gone.
             (Act::DeletePod { .. }, _) => false,
             (Act::Wake { .. }, progress) => progress == Progress::Intended,
-            (Act::Patch { .. } | Act::Forward { .. }, _) => true,
+            (Act::Patch { .. } | Act::Forward { .. } | Act::Node { .. }, _) => true,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod kube;
 mod lease;
 pub mod list;
 mod mirror;
+mod node;
 mod rollout;
 #[cfg(test)]
 mod tests;

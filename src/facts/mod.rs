@@ -3,11 +3,14 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod firewall;
 pub mod leader;
 pub mod log;
 pub mod nearest;
 pub mod node;
 pub mod node_ports;
+pub mod overlay;
+pub mod passage;
 pub mod placement;
 pub mod pod;
 pub mod policy;
@@ -47,7 +50,7 @@ impl<'a> Facts<'a> {
     /// Joins a Snapshot. Total: whatever is missing in it is missing here.
     pub fn derive(snapshot: &'a Snapshot) -> Self {
         let proxy = Proxy::derive(snapshot);
-        Self {
+        let mut facts = Self {
             snapshot,
             targets: snapshot
                 .targets
@@ -64,7 +67,13 @@ impl<'a> Facts<'a> {
                 })
                 .collect(),
             proxy,
+        };
+        // The probe's device is not the one that strangers' packets come in by: a rule may tell them apart.
+        let barred: Vec<bool> = facts.targets.iter().map(|t| passage::is_barred(&facts, t)).collect();
+        for (target, _) in facts.targets.iter_mut().zip(barred).filter(|(_, barred)| *barred) {
+            target.reach.answers = Some(false);
         }
+        facts
     }
 
     /// When the look was made: the only clock there is.

@@ -15,6 +15,9 @@ const DENIED_ON_PURPOSE: std::ops::RangeInclusive<u16> = 7000..=7999;
 /// Codes of causes in the pod itself, which every way into it meets: it listens on no port, or speaks TLS on it.
 const MET_INSIDE: [u16; 2] = [2302, 2304];
 
+/// Codes of causes that stop packets before any rule or listener of ours sees them.
+const BEFORE_OURS: [u16; 1] = [4014];
+
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
 pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     let mut plan = Plan::default();
@@ -106,7 +109,9 @@ impl Choice<'_, '_> {
     fn carries(&self) -> bool {
         let ready = self.target.service.as_ref().is_some_and(|s| s.usable().any(|e| !e.terminating));
         let elsewhere = |f: &&Finding| f.remedies.contains(&ActionName::TargetPort) || MET_INSIDE.contains(&f.code.0);
-        ready && !self.errors.iter().any(elsewhere)
+        let here = open_forward::here(self.facts, self.target).is_some();
+        let unseen = |f: &&Finding| here && BEFORE_OURS.contains(&f.code.0);
+        ready && !self.errors.iter().any(|f| elsewhere(f) || unseen(f))
     }
 
     /// Plans the first rung that can be taken for this cause; false where there is none.

@@ -273,6 +273,7 @@ impl Event {
 fn object(step: &Step) -> String {
     match &step.act {
         Act::Patch { object, .. } | Act::DeletePod { object, .. } => evidence::named(object),
+        Act::Node { node, .. } => ObjectRef::cluster("Node", node).to_string(),
         Act::Wake { .. } | Act::Forward { .. } | Act::Tell => step.target.clone(),
     }
 }

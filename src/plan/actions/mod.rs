@@ -3,20 +3,25 @@
 //! Building a Step decides everything: what is written, what was there before, the command a person would type and the
 //! one that takes it back. An action that cannot be planned says why, as a Text.
 
+mod accept_on_node;
+mod clamp_segments;
 mod create_service;
 mod host_port;
 mod install_kube_proxy;
 mod mend_node;
+mod mend_pod_network;
 mod mend_workload;
 pub(super) mod open_forward;
 mod open_security_group;
 mod pin_to_control_plane;
+mod raise_conntrack;
 mod restart_kube_proxy;
 mod restore_route;
 mod scale;
 mod schedule_kube_proxy;
 mod selector;
 mod service_node_port;
+mod set_kernel;
 mod target_port;
 mod traffic_policy;
 mod wake_kube_proxy;
@@ -30,7 +35,8 @@ use serde_json::Value;
 
 use super::patch;
 use crate::facts::{Facts, ServiceFacts, TargetFacts, node};
-use crate::model::{Act, ActionName, Change, Finding, ObjectRef, Step, Text, Tier, Verify};
+use crate::model::node_setting::typed;
+use crate::model::{Act, ActionName, Change, Finding, NodeSetting, ObjectRef, Step, Text, Tier, Verify};
 
 /// The Step of one action for one finding.
 ///
@@ -55,6 +61,11 @@ pub fn step(name: ActionName, facts: &Facts<'_>, target: &TargetFacts<'_>, findi
         ActionName::CreateService => create_service::step,
         ActionName::InstallKubeProxy => install_kube_proxy::step,
         ActionName::MendNode => mend_node::step,
+        ActionName::SetKernel => set_kernel::step,
+        ActionName::AcceptOnNode => accept_on_node::step,
+        ActionName::RaiseConntrack => raise_conntrack::step,
+        ActionName::MendPodNetwork => mend_pod_network::step,
+        ActionName::ClampSegments => clamp_segments::step,
     };
     build(facts, target, finding)
 }
@@ -116,6 +127,38 @@ fn told(
     let mut step = blank(name, tier, target, finding, Act::Tell, Verify::Nothing);
     step.command = command;
     step.undo = undo;
+    step
+}
+
+/// A Step that changes settings of a node: taken where this command runs there as root, else told.
+fn on_node(
+    name: ActionName,
+    facts: &Facts<'_>,
+    target: &TargetFacts<'_>,
+    finding: &Finding,
+    node: &str,
+    settings: Vec<NodeSetting>,
+) -> Step {
+    let line = |argv: Vec<String>| format!("sudo {}", typed(&argv));
+    let command: Vec<String> = settings.iter().map(|s| line(s.command())).collect();
+    let undo = settings.iter().rev().map(|s| match s {
+        NodeSetting::NftAccept { family, table, chain, .. } => {
+            let listed = ["nft", "-a", "list", "chain", family, table, chain].map(str::to_owned);
+            format!("{} && {}", line(listed.to_vec()), line(s.undo(None)))
+        }
+        other => line(other.undo(None)),
+    });
+    let undo: Vec<String> = undo.collect();
+    let stand = &facts.snapshot.stand;
+    let here = stand.root && stand.node.as_deref() == Some(node);
+    let (act, verify) = match here {
+        true => (Act::Node { node: node.to_owned(), settings }, Verify::Cleared),
+        false => (Act::Tell, Verify::Nothing),
+    };
+    let mut step = blank(name, Tier::T5, target, finding, act, verify);
+    step.command = command.join(" && ");
+    step.undo = undo.join(" && ");
+    arg(&mut step, "node", node);
     step
 }
 
