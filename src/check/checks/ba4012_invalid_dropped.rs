@@ -27,10 +27,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         return Vec::new();
     }
     let all = firewall.chains.iter().flat_map(|c| c.rules.iter().map(move |r| (c, r)));
-    let counted =
+    let mut counted =
         all.filter(|(_, r)| r.then == Verdict::Drop && r.packets.as_ref().and_then(Counted::rose) == Some(true));
     let invalid = |c: &crate::model::firewall::Condition| c.on == Field::State && !c.not && c.any == ["invalid"];
-    let Some((chain, rule)) = counted.into_iter().find(|(_, r)| r.when.iter().any(invalid)) else { return Vec::new() };
+    let Some((chain, rule)) = counted.find(|(_, r)| r.when.iter().any(invalid)) else { return Vec::new() };
     let evidence = Evidence::Barrier {
         node: node.to_owned(),
         chain: chain.title(),

@@ -21,11 +21,11 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let (Some(service), Some(from)) = (target.stuck(), target.reach.node) else { return Vec::new() };
     let decisive = &target.reach.decisive;
     let stopped = target.reach.answers == Some(false) && !decisive.is_empty() && decisive.iter().all(|p| is_cut(p));
-    let large = target.reach.node_to_pod.iter().chain(&target.reach.client).filter(|p| stopped && is_cut(p));
-    let both = large.into_iter().find_map(|large| {
+    let mut large = target.reach.node_to_pod.iter().chain(&target.reach.client).filter(|p| stopped && is_cut(p));
+    let both = large.find_map(|large| {
         let same = |p: &&&Probe| (&p.host, p.port) == (&large.host, large.port);
-        let small = target.reach.small.iter().filter(|p| p.outcome.is_right());
-        Some((*large, *small.into_iter().find(same)?))
+        let mut small = target.reach.small.iter().filter(|p| p.outcome.is_right());
+        Some((*large, *small.find(same)?))
     });
     let Some((large, small)) = both else { return Vec::new() };
     let to = service.usable().filter_map(|e| e.node).find(|n| *n != from).unwrap_or(from);
