@@ -158,7 +158,7 @@ fn checks_claim_no_more_than_the_catalogue() {
     }
 }
 
-const INPUTS: [Input; 20] = [
+const INPUTS: [Input; 21] = [
     Input::Services,
     Input::EndpointSlices,
     Input::Pods,
@@ -179,6 +179,7 @@ const INPUTS: [Input; 20] = [
     Input::PortForward,
     Input::Rules,
     Input::NodeSettings,
+    Input::Firewall,
 ];
 
 /// The snapshot as it would be had this input been denied.
@@ -212,6 +213,7 @@ fn deny(snapshot: &mut Snapshot, input: Input) {
         Input::Rules => {
             if let Some(host) = &mut snapshot.host {
                 host.rules = None;
+                host.other_rules = None;
             }
         }
         Input::NodeSettings => {
@@ -220,6 +222,15 @@ fn deny(snapshot: &mut Snapshot, input: Input) {
                 host.sysctls.clear();
                 host.listeners.clear();
                 host.proxy_health = None;
+                host.routes.clear();
+                host.devices.clear();
+                host.rule_tables.clear();
+                host.reverse_path_drops = None;
+            }
+        }
+        Input::Firewall => {
+            if let Some(host) = &mut snapshot.host {
+                host.firewall = None;
             }
         }
     }

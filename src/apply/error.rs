@@ -34,6 +34,12 @@ pub enum Error {
     Forward { message: String },
     #[error("the forwarder of fix {fix} runs on {host}, not here")]
     Elsewhere { fix: String, host: String },
+    /// A program of this node did not do what a step needs.
+    #[error("{command}: {message}")]
+    Node { command: String, message: String },
+    /// Somebody else changed a setting of this node, or made the same change.
+    #[error("{command}: now it is {found}")]
+    NodeChanged { command: String, found: String },
     #[error("interrupted")]
     Interrupted,
     /// Nothing that `fix` did is left to take back.
@@ -83,6 +89,12 @@ impl Error {
             }
             Error::Forward { message } => Text::new("apply.error.forward").with("message", message),
             Error::Elsewhere { fix, host } => Text::new("apply.error.elsewhere").with("fix", fix).with("host", host),
+            Error::Node { command, message } => {
+                Text::new("apply.error.node").with("command", command).with("message", message)
+            }
+            Error::NodeChanged { command, found } => {
+                Text::new("apply.error.node_changed").with("command", command).with("found", found)
+            }
             Error::Interrupted => Text::new("apply.error.interrupted"),
             Error::NothingToUndo => Text::new("apply.error.nothing_to_undo"),
             Error::UnknownFix { id, known } => {

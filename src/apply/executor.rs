@@ -16,8 +16,8 @@ use super::journal::{Journal, Outcome, Record, new_id};
 use super::kube::{MANAGED_BY, Writer, text};
 use super::lease::{self, Held};
 use super::take_back::take_back;
-use super::{Error, mirror, rollout};
-use crate::model::{Act, ObjectRef, Restart, Step, Text};
+use super::{Error, mirror, node, rollout};
+use crate::model::{Act, NodeSetting, ObjectRef, Restart, Step, Text};
 use crate::observe::client::Cluster;
 use crate::statedir;
 
@@ -39,6 +39,8 @@ pub struct ForwardRequest {
     pub listen_port: u16,
     /// Whether it may lead the NodePort to itself by rules of its own.
     pub front: bool,
+    /// Always, and by its listener alone.
+    pub around: bool,
 }
 
 /// Starts and stops forwarders in the background on this machine; given by the caller, so that changing the cluster
@@ -165,6 +167,7 @@ impl Fix {
                 self.writer.patch(object, uid, changes, true).await?;
                 self.writer.delete(&restart.pod, Some(&restart.uid), true).await?;
             }
+            Act::Node { settings, .. } => on_node(settings, node::check).await?,
             Act::Forward { .. } | Act::Tell => {}
         }
         // Where nothing can be written down, not even a Lease is made.
@@ -230,6 +233,10 @@ impl Fix {
                     None => return Ok(()),
                 };
                 self.done(seq, Some(id.map_err(|message| Error::Forward { message })?), None).await
+            }
+            Act::Node { settings, .. } => {
+                on_node(settings, node::make).await?;
+                self.done(seq, None, None).await
             }
             Act::Tell => self.done(seq, None, None).await,
         }
@@ -353,15 +360,26 @@ impl Fix {
 /// The start request of a Forward act.
 fn forward_request(act: &Act) -> Option<ForwardRequest> {
     match act {
-        Act::Forward { namespace, service, listen_port, listen_address, front } => Some(ForwardRequest {
+        Act::Forward { namespace, service, listen_port, listen_address, front, around } => Some(ForwardRequest {
             namespace: namespace.clone(),
             service: service.clone(),
             listen_address: *listen_address,
             listen_port: *listen_port,
             front: *front,
+            around: *around,
         }),
         _ => None,
     }
+}
+
+/// Does something with settings of this node, whose programs block.
+pub(super) async fn on_node(
+    settings: &[NodeSetting],
+    work: fn(&[NodeSetting], node::Run<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let settings = settings.to_vec();
+    let done = tokio::task::spawn_blocking(move || work(&settings, &node::really));
+    done.await.map_err(|error| Error::Node { command: String::new(), message: error.to_string() })?
 }
 
 /// An object of that name came up since the plan was made.

@@ -47,7 +47,10 @@ impl Entry {
             // What came after these needs no taking back: a new pod runs, the throw-away Service is gone.
             (Act::DeletePod { .. }, _) => false,
             (Act::Wake { .. }, progress) => progress == Progress::Intended,
-            (Act::Patch { .. } | Act::Create { .. } | Act::Configure { .. } | Act::Forward { .. }, _) => true,
+            (
+                Act::Patch { .. } | Act::Create { .. } | Act::Configure { .. } | Act::Forward { .. } | Act::Node { .. },
+                _,
+            ) => true,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod kube;
 mod lease;
 pub mod list;
 mod mirror;
+mod node;
 mod rollout;
 mod take_back;
 #[cfg(test)]

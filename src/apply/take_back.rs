@@ -4,10 +4,10 @@
 use kube::api::ListParams;
 use serde_json::Value;
 
-use super::executor::{Forwarder, MARK, WAKE, mark};
+use super::executor::{Forwarder, MARK, WAKE, mark, on_node};
 use super::history::{Entry, Progress};
 use super::kube::{FIELD_MANAGER, MANAGED_BY, Writer, conflict, text};
-use super::{Error, rollout};
+use super::{Error, node, rollout};
 use crate::model::{Act, Change, ObjectRef};
 use crate::plan::patch::{self, Mismatch};
 
@@ -37,6 +37,7 @@ pub(super) async fn take_back(
             let id = entry.forward.as_deref();
             forwarder.stop(namespace, service, id).await.map_err(|message| Error::Forward { message })
         }
+        Act::Node { settings, .. } => on_node(settings, node::take_back).await,
         Act::DeletePod { .. } | Act::Tell => Ok(()),
     }
 }

@@ -86,6 +86,7 @@ pub(super) fn forward_step() -> Step {
         listen_port: 30080,
         listen_address: "10.0.0.1".parse().unwrap(),
         front: true,
+        around: false,
     };
     step
 }

@@ -130,7 +130,7 @@ pub(super) async fn take_all_back(writer: &Writer, settings: &Settings, fix: &Un
             break;
         }
         let (seq, step) = (entry.seq, entry.step.clone());
-        let taken = if matches!(step.act, Act::Forward { .. }) && !fix.here {
+        let taken = if matches!(step.act, Act::Forward { .. } | Act::Node { .. }) && !fix.here {
             Err(Error::Elsewhere { fix: past.id.clone(), host: past.host.clone() })
         } else {
             take_back(writer, &past.id, entry, settings.forwarder.as_ref()).await

@@ -118,6 +118,8 @@ mod ba3007_kube_proxy_not_running;
 mod ba3008_node_port_addresses;
 #[path = "checks/ba3009_mode_mismatch.rs"]
 mod ba3009_mode_mismatch;
+#[path = "checks/ba3011_iptables_backends_mixed.rs"]
+mod ba3011_iptables_backends_mixed;
 #[path = "checks/ba3018_node_port_unserved.rs"]
 mod ba3018_node_port_unserved;
 #[path = "checks/ba3019_stale_rules.rs"]
@@ -134,16 +136,46 @@ mod ba4001_node_not_ready;
 mod ba4002_forwarding_off;
 #[path = "checks/ba4004_dropped_on_node.rs"]
 mod ba4004_dropped_on_node;
+#[path = "checks/ba4005_rejected_on_node.rs"]
+mod ba4005_rejected_on_node;
+#[path = "checks/ba4006_ufw.rs"]
+mod ba4006_ufw;
+#[path = "checks/ba4007_reverse_path_filter.rs"]
+mod ba4007_reverse_path_filter;
+#[path = "checks/ba4008_conntrack_full.rs"]
+mod ba4008_conntrack_full;
+#[path = "checks/ba4011_provider_image_rejects.rs"]
+mod ba4011_provider_image_rejects;
+#[path = "checks/ba4012_invalid_dropped.rs"]
+mod ba4012_invalid_dropped;
+#[path = "checks/ba4013_nm_cloud_setup.rs"]
+mod ba4013_nm_cloud_setup;
+#[path = "checks/ba4014_dropped_before_translation.rs"]
+mod ba4014_dropped_before_translation;
 #[path = "checks/ba5001_no_pod_network.rs"]
 mod ba5001_no_pod_network;
+#[path = "checks/ba5002_overlay_port_blocked.rs"]
+mod ba5002_overlay_port_blocked;
+#[path = "checks/ba5003_ipip_blocked.rs"]
+mod ba5003_ipip_blocked;
+#[path = "checks/ba5004_source_destination_check.rs"]
+mod ba5004_source_destination_check;
+#[path = "checks/ba5005_flannel_address.rs"]
+mod ba5005_flannel_address;
+#[path = "checks/ba5006_large_packets_lost.rs"]
+mod ba5006_large_packets_lost;
 #[path = "checks/ba5008_pod_network_overlap.rs"]
 mod ba5008_pod_network_overlap;
 #[path = "checks/ba5010_control_plane_off_pod_network.rs"]
 mod ba5010_control_plane_off_pod_network;
 #[path = "checks/ba5011_no_path_between_nodes.rs"]
 mod ba5011_no_path_between_nodes;
+#[path = "checks/ba5012_loss_between_nodes.rs"]
+mod ba5012_loss_between_nodes;
 #[path = "checks/ba6001_dropped_on_the_way.rs"]
 mod ba6001_dropped_on_the_way;
+#[path = "checks/ba6006_provider_firewall.rs"]
+mod ba6006_provider_firewall;
 #[path = "checks/ba7001_network_policy.rs"]
 mod ba7001_network_policy;
 #[path = "checks/ba7004_mesh_wants_mtls.rs"]
@@ -211,6 +243,7 @@ pub static CATALOGUE: &[Check] = &[
     ba3007_kube_proxy_not_running::CHECK,
     ba3008_node_port_addresses::CHECK,
     ba3009_mode_mismatch::CHECK,
+    ba3011_iptables_backends_mixed::CHECK,
     ba3018_node_port_unserved::CHECK,
     ba3019_stale_rules::CHECK,
     ba3020_rules_missing::CHECK,
@@ -219,11 +252,26 @@ pub static CATALOGUE: &[Check] = &[
     ba4001_node_not_ready::CHECK,
     ba4002_forwarding_off::CHECK,
     ba4004_dropped_on_node::CHECK,
+    ba4005_rejected_on_node::CHECK,
+    ba4006_ufw::CHECK,
+    ba4007_reverse_path_filter::CHECK,
+    ba4008_conntrack_full::CHECK,
+    ba4011_provider_image_rejects::CHECK,
+    ba4012_invalid_dropped::CHECK,
+    ba4013_nm_cloud_setup::CHECK,
+    ba4014_dropped_before_translation::CHECK,
     ba5001_no_pod_network::CHECK,
+    ba5002_overlay_port_blocked::CHECK,
+    ba5003_ipip_blocked::CHECK,
+    ba5004_source_destination_check::CHECK,
+    ba5005_flannel_address::CHECK,
+    ba5006_large_packets_lost::CHECK,
     ba5008_pod_network_overlap::CHECK,
     ba5010_control_plane_off_pod_network::CHECK,
     ba5011_no_path_between_nodes::CHECK,
+    ba5012_loss_between_nodes::CHECK,
     ba6001_dropped_on_the_way::CHECK,
+    ba6006_provider_firewall::CHECK,
     ba7001_network_policy::CHECK,
     ba7004_mesh_wants_mtls::CHECK,
     ba7005_mesh_forbids::CHECK,

@@ -3,13 +3,16 @@
 //! A check cannot fail, wait, print or read a clock: its `run` is a plain function pointer. It claims only what it has
 //! evidence for, so that a look with more gaps finds less, never something else (`tests/checks.rs` holds that).
 
+pub(crate) mod apart;
 pub mod catalogue;
 pub mod differential;
+pub(crate) mod edge;
 pub mod path;
 pub mod runner;
 #[cfg(test)]
 pub(crate) mod sample;
 pub(crate) mod stale;
+pub(crate) mod wall;
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,7 @@
 //! large cluster is looked up and never searched for.
 
 use std::collections::hash_map::{Entry, HashMap};
+use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, Service};
@@ -53,6 +54,8 @@ pub struct Index<'a> {
     /// By InternalIP or ExternalIP, as the Node spells it.
     owners: HashMap<&'a str, &'a Node>,
     only_control_plane: Option<&'a Node>,
+    /// This node and its own addresses, where the look was made on one as root.
+    here: Option<(&'a str, &'a [IpAddr])>,
     probes: HashMap<&'a str, Vec<&'a Probe>>,
     gaps: HashMap<Input, Gaps<'a>>,
 }
@@ -118,6 +121,8 @@ impl<'a> Index<'a> {
             }
         }
         index.take_nodes(&objects.nodes);
+        let addresses = snapshot.host.as_ref().map(|host| host.addresses.as_slice());
+        index.here = snapshot.stand.node.as_deref().zip(addresses);
         for probe in &snapshot.probes {
             if let Some(target) = probe.target.as_deref() {
                 index.probes.entry(target).or_default().push(probe);
@@ -233,6 +238,11 @@ impl<'a> Index<'a> {
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&'a Node> {
         self.nodes.get(name).copied()
+    }
+
+    /// This node, where it has this address, whether or not the cluster knows of it.
+    pub fn here(&self, address: IpAddr) -> Option<&'a str> {
+        self.here.filter(|(_, addresses)| addresses.contains(&address)).map(|(node, _)| node)
     }
 
     /// The node that has this address.

@@ -3,6 +3,7 @@
 //! Pure. Facts say what is, never what is wrong.
 
 pub mod endpoints;
+pub mod firewall;
 pub mod index;
 pub mod leader;
 pub mod log;
@@ -10,6 +11,8 @@ pub mod nearest;
 pub mod node;
 pub mod node_ports;
 pub mod overlap;
+pub mod overlay;
+pub mod passage;
 pub mod placement;
 pub mod pod;
 pub mod policy;
@@ -58,7 +61,7 @@ impl<'a> Facts<'a> {
         let proxy = Proxy::derive(snapshot);
         let index = Index::of(snapshot);
         let candidates = Candidates::of(snapshot, &index);
-        Self {
+        let mut facts = Self {
             snapshot,
             targets: snapshot
                 .targets
@@ -77,7 +80,13 @@ impl<'a> Facts<'a> {
             index,
             proxy,
             overlap: overlap::overlap(snapshot),
+        };
+        // The probe's device is not the one that strangers' packets come in by: a rule may tell them apart.
+        let barred: Vec<bool> = facts.targets.iter().map(|t| passage::is_barred(&facts, t)).collect();
+        for (target, _) in facts.targets.iter_mut().zip(barred).filter(|(_, barred)| *barred) {
+            target.reach.answers = Some(false);
         }
+        facts
     }
 
     /// When the look was made: the only clock there is.

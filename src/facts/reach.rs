@@ -17,6 +17,8 @@ pub struct Reach<'a> {
     pub node_proxy: Vec<&'a Probe>,
     pub port_forward: Vec<&'a Probe>,
     pub node_to_pod: Vec<&'a Probe>,
+    /// Dials of addresses and pods from here that asked for the page in small packets.
+    pub small: Vec<&'a Probe>,
     /// The address a browser should use: a public one before a private one, one that answers before one that does not.
     pub address: Option<&'a Address>,
     /// The node that address leads to: known, or the only control-plane node where the API server is behind it.
@@ -122,6 +124,7 @@ impl<'a> Reach<'a> {
             node_proxy: of(Vantage::NodeProxy),
             port_forward: of(Vantage::PortForward),
             node_to_pod: of(Vantage::NodeToPod),
+            small: of(Vantage::SmallPackets),
             address: None,
             node: None,
             port: None,
@@ -228,6 +231,9 @@ fn is_own(snapshot: &Snapshot, here: Option<&str>, host: &str) -> bool {
 fn leads_to<'a>(index: &Index<'a>, address: &'a Address) -> Option<&'a str> {
     if let Some(known) = address.node.as_deref() {
         return Some(known);
+    }
+    if let Some(here) = index.here(address.ip) {
+        return Some(here);
     }
     if let Some(owner) = index.owner(&address.ip.to_string()) {
         return Some(node::name(owner));

@@ -29,4 +29,6 @@ pub enum Evidence {
     Log { object: ObjectRef, line: String },
     /// A network that this node has no route to.
     NoRouteTo { node: String, cidr: String },
+    /// A firewall rule of this node, or a chain's policy, and by how much its counter rose during the probe.
+    Barrier { node: String, chain: String, rule: String, packets: Option<u64> },
 }

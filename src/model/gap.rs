@@ -38,6 +38,8 @@ pub enum Input {
     Rules,
     /// Routes, sysctls and sockets of this node (root only).
     NodeSettings,
+    /// The firewall rules of this node (root only).
+    Firewall,
 }
 
 /// Why an input is missing.

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Probe;
+use super::firewall::Counted;
+use super::{Firewall, Probe};
 
 /// The standpoint: on which node, with which rights.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,7 @@ impl Rules {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Host {
+    /// Addresses of this node's devices.
     pub addresses: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Rules>,
@@ -82,4 +84,44 @@ pub struct Host {
     /// What kube-proxy's health check on this node's loopback brings; none where nobody listens there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_health: Option<Probe>,
+    /// None where the firewall could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
+    /// kube-proxy's rules in iptables' other backend, where both hold some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_rules: Option<Rules>,
+    /// Devices that are up, loopback left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// The main routing table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Routing tables that a rule of this node sends packets to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rule_tables: Vec<String>,
+    /// Packets dropped because no answer would go out where they came in (rp_filter).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverse_path_drops: Option<Counted>,
+}
+
+/// A network device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    pub name: String,
+    #[serde(default)]
+    pub mtu: u32,
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// A CIDR, an address, or `default`.
+    pub to: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<IpAddr>,
+    pub device: String,
 }

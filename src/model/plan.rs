@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Code, ObjectRef, Text};
+use super::{Code, NodeSetting, ObjectRef, Text};
 
 /// How deep a step reaches (design: T0 tell … T6 the cloud).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub enum ActionName {
     WakeKubeProxy,
     ScheduleKubeProxy,
     RestartKubeProxy,
-    /// Told only: restore the route between the nodes.
+    /// Restores the route between the nodes.
     RestoreRoute,
     /// Told only: open the port in the security group.
     OpenSecurityGroup,
@@ -81,6 +81,16 @@ pub enum ActionName {
     Uncordon,
     ConfigureKubeProxy,
     BindKubeProxy,
+    /// Changes a setting of this node's kernel.
+    SetKernel,
+    /// Lets the page's packets through a firewall of this node.
+    AcceptOnNode,
+    /// Told only: make room for more connections to be tracked.
+    RaiseConntrack,
+    /// Told only: mend the network between the nodes.
+    MendPodNetwork,
+    /// Makes connections through this node to the pods ask for small packets.
+    ClampSegments,
 }
 
 /// One field, before and after. `None` is absence.
@@ -114,6 +124,10 @@ pub enum Act {
         listen_address: std::net::IpAddr,
         /// Whether it may lead the NodePort to itself by rules of its own (root on the node).
         front: bool,
+        /// The node's firewall stops what is forwarded for strangers, though the outsider probe gets through: the
+        /// listener, always in front, is the only way.
+        #[serde(default)]
+        around: bool,
     },
     /// Creates an object; then restarts the pod that waits for it, if any. Inverse: deletes the object by its uid, while
     /// it is as it was created.
@@ -128,6 +142,9 @@ pub enum Act {
     Configure { object: ObjectRef, uid: String, changes: Vec<Change>, daemon_set: ObjectRef, restart: Restart },
     /// Only printed.
     Tell,
+    /// Changes settings of the node that this command runs on, in this order, until its next start. Inverse: their
+    /// inverses, last first.
+    Node { node: String, settings: Vec<NodeSetting> },
 }
 
 /// A pod that its DaemonSet makes anew when it is deleted.

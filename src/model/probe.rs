@@ -18,6 +18,8 @@ pub enum Vantage {
     PortForward,
     /// A plain dial from this node to a pod IP (root or not, on a node).
     NodeToPod,
+    /// The same dials of an address or a pod, asking for the page in small packets.
+    SmallPackets,
 }
 
 /// What came of it. The class of a failure is evidence of its own (diagnosis.md §4.1).
@@ -33,6 +35,8 @@ pub enum Outcome {
     Connected,
     /// TCP connected, then no HTTP answer within the deadline.
     Silent,
+    /// TCP connected, a part of the answer came, and then nothing until the deadline.
+    Stalled,
     /// RST, or ICMP port unreachable.
     Refused,
     Timeout,
@@ -69,6 +73,7 @@ impl Outcome {
             Outcome::Http { .. }
                 | Outcome::Connected
                 | Outcome::Silent
+                | Outcome::Stalled
                 | Outcome::Reset
                 | Outcome::Empty
                 | Outcome::NotHttp

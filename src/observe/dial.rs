@@ -86,7 +86,59 @@ fn request(mut stream: TcpStream, path: &str, ask: &Ask<'_>, timeout: Duration) 
     if answer.is_empty() {
         return if Instant::now() >= deadline { Outcome::Silent } else { Outcome::Empty };
     }
-    judge(&answer, ask.marker)
+    let judged = judge(&answer, ask.marker);
+    if Instant::now() >= deadline && !judged.is_right() && is_cut_short(&answer) {
+        return Outcome::Stalled;
+    }
+    judged
+}
+
+/// Asks for the same page in packets that pass every path (RFC 1122's default segment): what then comes, and did not
+/// before, was too large on its way.
+///
+/// # Errors
+/// Of the system, before the dial.
+#[cfg(target_os = "linux")]
+pub fn in_small_packets(
+    ip: IpAddr,
+    port: u16,
+    ask: &Ask<'_>,
+    timeout: Duration,
+) -> std::io::Result<(Outcome, Duration)> {
+    use nix::sys::socket::{setsockopt, sockopt::TcpMaxSeg};
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+    const SEGMENT: u32 = 536;
+    let start = Instant::now();
+    let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    setsockopt(&socket, TcpMaxSeg, &SEGMENT)?;
+    // Bounds connecting as well (socket(7)).
+    set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    let outcome = match connect(&socket, &SocketAddr::new(ip, port)) {
+        Err(rustix::io::Errno::INPROGRESS) => Outcome::Timeout,
+        Err(error) => classify(&error.into()),
+        Ok(()) => match ask.path {
+            None => Outcome::Connected,
+            Some(path) => request(TcpStream::from(socket), path, ask, timeout),
+        },
+    };
+    Ok((outcome, start.elapsed()))
+}
+
+/// Whether the answer is of HTTP and ends before the length that its head announces.
+fn is_cut_short(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return text.starts_with("HTTP/1.") };
+    let header = |name: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned()).next()
+    };
+    match header("content-length").and_then(|length| length.parse::<usize>().ok()) {
+        // A body that is no UTF-8 is longer here than it was, never shorter.
+        Some(length) => body.len() < length,
+        None => header("transfer-encoding").is_some_and(|e| e.contains("chunked")) && !body.ends_with("0\r\n\r\n"),
+    }
 }
 
 /// Words of servers that were asked in plain HTTP on a port of TLS (Go's net/http, nginx).
@@ -121,6 +173,21 @@ pub fn judge(answer: &[u8], marker: Option<&str>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_stops_midway_is_known_by_its_head() {
+        for (answer, expected) in [
+            (&b"HTTP/1.1 200 OK\r\nContent-Len"[..], true),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", true),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhalf", false),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", true),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false),
+            (b"HTTP/1.0 200 OK\r\n\r\nuntil it closes", false),
+            (b"SSH-2.0", false),
+        ] {
+            assert_eq!(is_cut_short(answer), expected, "{}", String::from_utf8_lossy(answer));
+        }
+    }
 
     #[test]
     fn an_answer_is_what_its_first_bytes_say() {

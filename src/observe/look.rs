@@ -10,7 +10,7 @@ use super::client::Cluster;
 use super::targets::{self, Seen};
 use super::{node, objects, probes, redact};
 use crate::model::snapshot::SNAPSHOT_VERSION;
-use crate::model::{Gap, GapReason, Input, Kind, Objects, Outcome, Snapshot, Target, TargetWord};
+use crate::model::{Gap, GapReason, Input, Kind, Objects, Outcome, Probe, Snapshot, Target, TargetWord, Vantage};
 
 /// Which targets the command line means.
 #[derive(Debug, Clone, Default)]
@@ -126,9 +126,25 @@ async fn behind(cluster: &Cluster, mut snapshot: Snapshot) -> Snapshot {
     snapshot.objects.replica_sets = revisions;
     snapshot.objects.crash_logs = logs;
     snapshot.gaps.extend(gaps);
+    count_again(&mut snapshot).await;
     probes::second(cluster, &mut snapshot).await;
     redact::words(&mut snapshot);
     snapshot
+}
+
+/// Where the outsider probe failed, which of this node's counters rose meanwhile tells who stopped it.
+async fn count_again(snapshot: &mut Snapshot) {
+    let failed = |p: &Probe| p.vantage == Vantage::Outsider && !p.outcome.is_right();
+    if !snapshot.probes.iter().any(failed) {
+        return;
+    }
+    let Some(mut host) = snapshot.host.take() else { return };
+    let before = host.clone();
+    let counted = tokio::task::spawn_blocking(move || {
+        node::count_again(&mut host);
+        host
+    });
+    snapshot.host = Some(counted.await.unwrap_or(before));
 }
 
 /// Looks for about a second: enough to see that a page does not answer, and what the objects and the rules say of it.

@@ -7,12 +7,15 @@ pub mod certificate;
 pub mod client;
 pub mod dial;
 pub mod file;
+pub mod firewall;
 pub mod look;
+pub mod network;
 pub mod node;
 pub mod objects;
 #[cfg(target_os = "linux")]
 pub mod outsider;
 pub mod probes;
+pub mod program;
 pub mod proxies;
 pub mod redact;
 pub mod rules;

@@ -1,15 +1,17 @@
 //! What this machine shows: whether it is a node, which one, and as root its rules, sockets, routes and sysctls.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
 use super::dial::{Ask, dial};
-use super::rules;
+use super::firewall::{self, Saved};
+use super::program::{json, output};
+use super::{network, rules};
 use crate::facts::node::{internal_ips, name};
+use crate::model::firewall::Counted;
 use crate::model::{Gap, GapReason, Host, Input, Outcome, Probe, Rules, Stand, Vantage};
 use crate::statedir;
 
@@ -53,41 +55,98 @@ pub fn host(nodes: &[Node], stand: &Stand) -> (Option<Host>, Vec<Gap>) {
     };
     if let Some(reason) = reason {
         let gap = |input| Gap { input, subject: None, reason: reason.clone() };
-        return (None, vec![gap(Input::Rules), gap(Input::NodeSettings), gap(Input::OutsiderProbe)]);
+        let inputs = [Input::Rules, Input::NodeSettings, Input::Firewall, Input::OutsiderProbe];
+        return (None, inputs.into_iter().map(gap).collect());
     }
-    let mut gaps = Vec::new();
-    let proxy_health = std::thread::spawn(proxy_health);
-    let rules = match kube_proxy_rules() {
-        Ok(rules) => Some(rules),
-        Err(reason) => {
-            gaps.push(Gap { input: Input::Rules, subject: None, reason });
-            None
-        }
-    };
-    let routes = command("ip", &["-j", "route", "show", "table", "all"]).and_then(|text| json(&text));
-    let unrouted_pod_cidrs = match &routes {
-        Ok(routes) => unrouted(nodes, stand.node.as_deref(), routes),
-        Err(reason) => {
-            gaps.push(Gap { input: Input::NodeSettings, subject: Some("routes".to_owned()), reason: reason.clone() });
-            Vec::new()
-        }
-    };
-    let sysctls = ["net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter"]
-        .iter()
-        .filter_map(|path| {
-            let value = std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
-            Some((path.replace('/', "."), value.trim().to_owned()))
+    // Each of these waits for programs of the node: side by side they take as long as the slowest.
+    std::thread::scope(|scope| {
+        let proxy_health = scope.spawn(proxy_health);
+        let listeners = scope.spawn(listeners);
+        let devices = scope.spawn(network::devices);
+        let routes = scope.spawn(network::all_routes);
+        let rule_tables = scope.spawn(network::rule_tables);
+        let nft = scope.spawn(|| output("nft", &["-j", "list", "table", "ip", "kube-proxy"]));
+        let saved = Saved::read();
+        let firewall = firewall::read(&saved);
+        let lost = || GapReason::Failed { message: "a thread of the look ended early".to_owned() };
+        let mut gaps = Vec::new();
+        let mut gap = |input, subject: Option<&str>, reason| {
+            gaps.push(Gap { input, subject: subject.map(str::to_owned), reason });
+        };
+        let nft = nft.join().unwrap_or_else(|_| Err(lost()));
+        let (rules, other_rules) = match kube_proxy_rules(nft, saved) {
+            Ok((rules, other)) => (Some(rules), other),
+            Err(reason) => {
+                gap(Input::Rules, None, reason);
+                (None, None)
+            }
+        };
+        let routes = routes.join().unwrap_or_else(|_| Err(lost()));
+        let unrouted_pod_cidrs = match &routes {
+            Ok(routes) => unrouted(nodes, stand.node.as_deref(), routes),
+            Err(reason) => {
+                gap(Input::NodeSettings, Some("routes"), reason.clone());
+                Vec::new()
+            }
+        };
+        let firewall = firewall.map_err(|reason| gap(Input::Firewall, None, reason)).ok();
+        let devices = devices.join().unwrap_or_else(|_| Err(lost()));
+        let devices = devices.map_err(|reason| gap(Input::NodeSettings, Some("devices"), reason)).unwrap_or_default();
+        let host = Host {
+            addresses: devices.iter().flat_map(|d| d.addresses.iter().copied()).collect(),
+            rules,
+            listeners: listeners.join().unwrap_or_default(),
+            unrouted_pod_cidrs,
+            sysctls: sysctls(devices.iter().map(|d| d.name.as_str())),
+            proxy_health: proxy_health.join().ok().flatten(),
+            firewall,
+            other_rules,
+            routes: routes.as_ref().map(network::main_routes).unwrap_or_default(),
+            devices,
+            rule_tables: rule_tables.join().unwrap_or_default(),
+            reverse_path_drops: network::reverse_path_drops().map(|before| Counted { before, after: None }),
+        };
+        (Some(host), gaps)
+    })
+}
+
+/// Reads the counters of a host again, as those after the probes.
+pub fn count_again(host: &mut Host) {
+    if let Some(firewall) = &mut host.firewall {
+        firewall::count_again(firewall);
+    }
+    if let Some(drops) = &mut host.reverse_path_drops {
+        drops.after = network::reverse_path_drops();
+    }
+}
+
+/// Settings of the kernel that decide whether packets go on to pods.
+const SYSCTLS: [&str; 7] = [
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/rp_filter",
+    "net/bridge/bridge-nf-call-iptables",
+    "net/netfilter/nf_conntrack_count",
+    "net/netfilter/nf_conntrack_max",
+    "net/ipv4/ip_local_port_range",
+    "net/ipv4/ip_local_reserved_ports",
+];
+
+/// Those settings, and what is set for single devices other than the node's ends of the pods' links.
+fn sysctls<'d>(devices: impl Iterator<Item = &'d str>) -> std::collections::BTreeMap<String, String> {
+    let own = devices.filter(|d| !["veth", "cali", "lxc", "ba"].iter().any(|pod| d.starts_with(pod)));
+    // A dot in a device's name stands for itself below /proc/sys.
+    let of_device = own.flat_map(|device| {
+        ["rp_filter", "route_localnet"].map(|name| {
+            (format!("net/ipv4/conf/{device}/{name}"), format!("net.ipv4.conf.{}.{name}", device.replace('.', "/")))
         })
-        .collect();
-    let host = Host {
-        addresses: Vec::new(),
-        rules,
-        listeners: listeners(),
-        unrouted_pod_cidrs,
-        sysctls,
-        proxy_health: proxy_health.join().ok().flatten(),
-    };
-    (Some(host), gaps)
+    });
+    let all = SYSCTLS.into_iter().map(|path| (path.to_owned(), path.replace('/', ".")));
+    all.chain(of_device)
+        .filter_map(|(path, name)| {
+            let value = std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
+            Some((name, value.trim().replace('\t', " ")))
+        })
+        .collect()
 }
 
 /// kube-proxy's own health check. It listens on every address, or on loopback alone (k3s, MicroK8s); one that is
@@ -109,17 +168,21 @@ fn proxy_health() -> Option<Probe> {
     Some(probe).filter(|p| p.outcome != Outcome::Refused)
 }
 
-/// kube-proxy's rules in whichever mode wrote them. Both are read: after a change of mode, old rules may stay behind.
-fn kube_proxy_rules() -> Result<Rules, GapReason> {
-    let nft = match command("nft", &["-j", "list", "table", "ip", "kube-proxy"]) {
+/// kube-proxy's rules in whichever mode wrote them, and those of iptables' other backend. All are read: after a change of
+/// mode, old rules may stay behind.
+fn kube_proxy_rules(
+    nft: Result<String, GapReason>,
+    saved: Result<Saved, GapReason>,
+) -> Result<(Rules, Option<Rules>), GapReason> {
+    let nft = match nft {
         Ok(text) => Some(rules::from_nft(&json(&text)?)),
         Err(GapReason::Failed { .. }) => None,
         Err(reason) => return Err(reason),
     };
-    if let Some(rules) = nft.filter(|r| r.mode.is_some()) {
-        return Ok(rules);
+    match nft.filter(|r| r.mode.is_some()) {
+        Some(rules) => Ok((rules, None)),
+        None => Ok(saved?.kube_proxy()),
     }
-    Ok(rules::from_iptables_save(&command("iptables-save", &[])?))
 }
 
 /// Pod networks of other nodes that no route but the default one covers.
@@ -154,7 +217,7 @@ fn covers(route: &str, cidr: &str) -> bool {
 
 /// What listens on TCP ports, by port, as `ss` names the processes.
 fn listeners() -> std::collections::BTreeMap<u16, String> {
-    let Ok(text) = command("ss", &["-Hltnp"]) else {
+    let Ok(text) = output("ss", &["-Hltnp"]) else {
         return Default::default();
     };
     text.lines()
@@ -165,22 +228,6 @@ fn listeners() -> std::collections::BTreeMap<u16, String> {
             Some((port, process.to_owned()))
         })
         .collect()
-}
-
-fn json(text: &str) -> Result<Value, GapReason> {
-    serde_json::from_str(text).map_err(|error| GapReason::Failed { message: error.to_string() })
-}
-
-/// The output of a program of the node.
-fn command(program: &str, args: &[&str]) -> Result<String, GapReason> {
-    match Command::new(program).args(args).stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Ok(output) => Err(GapReason::Failed { message: String::from_utf8_lossy(&output.stderr).trim().to_owned() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(GapReason::NoProgram { program: program.to_owned() })
-        }
-        Err(error) => Err(GapReason::Failed { message: error.to_string() }),
-    }
 }
 
 #[cfg(test)]

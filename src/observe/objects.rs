@@ -230,8 +230,9 @@ pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<Str
 /// The revisions of the targets' Deployments whose pods do not come up. Without the right to see them a rollout is only
 /// not taken back, which is no Gap: no check reads them.
 pub async fn revisions(cluster: &Cluster, snapshot: &Snapshot) -> Vec<ReplicaSet> {
+    let index = Index::of(snapshot);
     let failing = snapshot.targets.iter().filter(|target| {
-        let service = ServiceFacts::derive(snapshot, target);
+        let service = ServiceFacts::derive(&index, target);
         service.is_some_and(|s| s.deployment_matches && s.live_pods().any(|p| pod::trouble(p).is_some()))
     });
     let homes: std::collections::BTreeSet<&str> = failing.map(|t| t.namespace.as_str()).collect();

@@ -67,10 +67,22 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
                 let dialled = Probe { host: ip.to_string(), ..through(Vantage::NodeToPod) };
                 let (path, marker) = (target.path.clone(), target.marker.clone());
                 let work = async move { blocking(move || ask(ip, port, &path, marker.as_deref(), DIAL_LIMIT)).await };
+                let asked = Probe { vantage: Vantage::SmallPackets, ..dialled.clone() };
                 pending.push(fill(dialled, Input::NodeSettings, work).boxed());
+                pending.push(fill(asked, Input::NodeSettings, in_small_packets(ip, port, target)).boxed());
             }
         }
         let Some(port) = node_port(&index, target) else { continue };
+        let name = target.to_string();
+        let quiet = seen.probes.iter().filter(|p| {
+            p.vantage == Vantage::Client
+                && p.target.as_deref() == Some(&name)
+                && matches!(p.outcome, Outcome::Silent | Outcome::Stalled)
+        });
+        for (probe, ip) in quiet.filter_map(|p| Some((p, p.host.parse().ok()?))) {
+            let asked = Probe { vantage: Vantage::SmallPackets, ..probe.clone() };
+            pending.push(fill(asked, Input::ClientProbe, in_small_packets(ip, port, target)).boxed());
+        }
         for name in seen.objects.nodes.iter().take(MOST).map(node::name) {
             let base = Probe { node: Some(name.to_owned()), ..probe(Vantage::NodeProxy, target, name, port) };
             pending.push(fill(base, Input::NodeProxy, proxies::node(cluster, target, name, port)).boxed());
@@ -110,6 +122,25 @@ async fn client(address: &Address, target: &Target, port: u16, limit: Duration) 
     let base = Probe { node: address.node.clone(), ..probe(Vantage::Client, target, &address.ip.to_string(), port) };
     let (ip, path, marker) = (address.ip, target.path.clone(), target.marker.clone());
     fill(base, Input::ClientProbe, blocking(move || ask(ip, port, &path, marker.as_deref(), limit))).await
+}
+
+/// The page, asked for in small packets.
+#[cfg(target_os = "linux")]
+async fn in_small_packets(ip: std::net::IpAddr, port: u16, target: &Target) -> Tried {
+    let (path, marker) = (target.path.clone(), target.marker.clone());
+    let work = move || {
+        let host = format!("{ip}:{port}");
+        let ask = Ask { host: &host, path: Some(&path), marker: marker.as_deref() };
+        super::dial::in_small_packets(ip, port, &ask, DIAL_LIMIT)
+            .map_err(|error| GapReason::Failed { message: error.to_string() })
+    };
+    blocking(work).await
+}
+
+/// Elsewhere a socket's segment size cannot be set before it connects.
+#[cfg(not(target_os = "linux"))]
+async fn in_small_packets(_ip: std::net::IpAddr, _port: u16, _target: &Target) -> Tried {
+    Err(GapReason::NothingThere)
 }
 
 /// A port that says something about the way to the address, not about a target.

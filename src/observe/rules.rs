@@ -13,7 +13,9 @@ use crate::model::{NodePortRule, ProxyMode, Rules};
 pub fn from_iptables_save(text: &str) -> Rules {
     let mut chains: BTreeMap<&str, Vec<Vec<&str>>> = BTreeMap::new();
     for line in text.lines() {
-        let mut words = line.split_whitespace();
+        // With counters a rule begins with `[packets:bytes]`.
+        let rule = if line.starts_with('[') { line.split_once("] ").map_or("", |(_, rule)| rule) } else { line };
+        let mut words = rule.split_whitespace();
         if words.next() == Some("-A")
             && let Some(chain) = words.next()
         {
@@ -193,7 +195,7 @@ mod tests {
 -A KUBE-EXT-A -j KUBE-SVC-A
 -A KUBE-SVC-A -m statistic --mode random --probability 0.5 -j KUBE-SEP-1
 -A KUBE-SVC-A -j KUBE-SEP-2
--A KUBE-SEP-1 -p tcp -m tcp -j DNAT --to-destination 10.244.1.2:9080
+[1:60] -A KUBE-SEP-1 -p tcp -m tcp -j DNAT --to-destination 10.244.1.2:9080
 -A KUBE-SEP-2 -p tcp -m tcp -j DNAT --to-destination 10.244.2.3:9080
 COMMIT
 *filter

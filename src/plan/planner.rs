@@ -17,6 +17,8 @@ const MET_INSIDE: [u16; 2] = [2302, 2304];
 
 /// Remedies of causes by which the port of the Service leads elsewhere than to the page.
 const OTHER_PORT: [ActionName; 3] = [ActionName::TargetPort, ActionName::ExchangeNodePorts, ActionName::Protocol];
+/// Codes of causes that stop packets before any rule or listener of ours sees them.
+const BEFORE_OURS: [u16; 1] = [4014];
 
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
 pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
@@ -109,7 +111,9 @@ impl Choice<'_, '_> {
     fn carries(&self) -> bool {
         let ready = self.target.service.as_ref().is_some_and(|s| s.usable().any(|e| !e.terminating));
         let other_port = |f: &Finding| f.remedies.iter().any(|r| OTHER_PORT.contains(r));
-        ready && !self.errors.iter().any(|f| other_port(f) || MET_INSIDE.contains(&f.code.0))
+        let here = open_forward::here(self.facts, self.target).is_some();
+        let unseen = |f: &Finding| here && BEFORE_OURS.contains(&f.code.0);
+        ready && !self.errors.iter().any(|f| other_port(f) || MET_INSIDE.contains(&f.code.0) || unseen(f))
     }
 
     /// Plans the first rung that can be taken for this cause; false where there is none.

@@ -21,7 +21,7 @@ pub fn simulate(snapshot: &mut Snapshot, step: &Step) -> Result<(), Mismatch> {
             create(&mut snapshot.objects, object, manifest);
             Ok(())
         }
-        Act::Wake { .. } | Act::DeletePod { .. } | Act::Forward { .. } | Act::Tell => Ok(()),
+        Act::Wake { .. } | Act::DeletePod { .. } | Act::Forward { .. } | Act::Node { .. } | Act::Tell => Ok(()),
     }
 }
 

@@ -76,7 +76,8 @@ pub(super) fn said(plan: &Plan) -> String {
 fn as_root_on_the_node_that_the_address_leads_to() {
     let system = &[Allow::System][..];
     let policy = &[Allow::Policy][..];
-    let table: [(&str, &[Allow], &str); 54] = [
+    let node = &[Allow::Node][..];
+    let table: [(&str, &[Allow], &str); 66] = [
         ("healthy_kubeadm", &[], " | "),
         ("ba1001", &[], "create-service open-forward | "),
         ("ba1002", &[], "open-forward service-node-port | "),
@@ -124,8 +125,20 @@ fn as_root_on_the_node_that_the_address_leads_to() {
         ("ba3021", system, "open-forward restart-kube-proxy | "),
         ("ba3022", &[], "open-forward | schedule-kube-proxy(system)"),
         ("ba4001", &[], "pin-to-control-plane open-forward | mend-node"),
-        ("ba4002", &[], "open-forward | "),
-        ("ba5011", &[], "open-forward pin-to-control-plane | restore-route"),
+        ("ba4002", &[], "open-forward | set-kernel(node)"),
+        ("ba4002", node, "open-forward set-kernel | "),
+        ("ba4004", &[], "open-forward | accept-on-node(node)"),
+        ("ba4004", node, "open-forward accept-on-node | "),
+        ("ba4004_unseen", node, "open-forward | "),
+        ("ba4005", node, "open-forward accept-on-node | "),
+        ("ba4007", node, "open-forward set-kernel | "),
+        ("ba4008", node, "open-forward | raise-conntrack"),
+        ("ba4014", &[], " | accept-on-node(node)"),
+        ("ba4014", node, "accept-on-node open-forward | "),
+        ("ba5006", node, "open-forward clamp-segments | "),
+        ("ba5012", node, "open-forward pin-to-control-plane | mend-pod-network"),
+        ("ba5011", &[], "open-forward pin-to-control-plane | restore-route(node)"),
+        ("ba5011", node, "open-forward restore-route | "),
         ("ba6001_near_miss", &[], " | "),
         ("ba7001", &[], " | open-forward(policy) admit-outside(policy)"),
         ("ba7001", policy, "open-forward admit-outside | "),
@@ -182,7 +195,7 @@ fn data_is_not_moved_without_leave() {
         {"name": "config", "configMap": {"name": "c"}}]);
     spec["containers"][0]["volumeMounts"] = json!([{"name": "tmp", "mountPath": "/tmp"},
         {"name": "cache", "mountPath": "/cache"}, {"name": "config", "mountPath": "/etc/c"}]);
-    assert_eq!(said(&planned(&value, &consent(&[]))), "open-forward pin-to-control-plane | restore-route");
+    assert_eq!(said(&planned(&value, &consent(&[]))), "open-forward pin-to-control-plane | restore-route(node)");
 
     for kept in [
         json!({"name": "cache", "emptyDir": {}}),
@@ -191,10 +204,10 @@ fn data_is_not_moved_without_leave() {
     ] {
         value["objects"]["deployments"][0]["spec"]["template"]["spec"]["volumes"][1] = kept;
         let plan = planned(&value, &consent(&[]));
-        assert_eq!(said(&plan), "open-forward | pin-to-control-plane(workload) restore-route");
-        assert!(plan.withheld[0].why.args.iter().any(|(_, v)| v.contains("cache")), "the loss is named");
+        assert_eq!(said(&plan), "open-forward | restore-route(node) pin-to-control-plane(workload)");
+        assert!(plan.withheld[1].why.args.iter().any(|(_, v)| v.contains("cache")), "the loss is named");
         let allowed = planned(&value, &consent(&[Allow::Workload]));
-        assert_eq!(said(&allowed), "open-forward pin-to-control-plane | restore-route");
+        assert_eq!(said(&allowed), "open-forward pin-to-control-plane | restore-route(node)");
     }
 }
 
@@ -253,6 +266,44 @@ fn the_node_s_fallback_listens_on_its_own_address() {
 }
 
 #[test]
+fn an_accept_goes_into_the_very_chain_that_stops_and_for_this_port_alone() {
+    let table = [
+        (
+            "ba4014",
+            "sudo iptables-nft -w -t raw -I PREROUTING -p tcp -m tcp --dport 30080 -m comment --comment 'kubectl-bookaccess fix' -j ACCEPT",
+        ),
+        (
+            "ba4004",
+            "sudo iptables-nft -w -t filter -I FORWARD -d 10.244.1.0/24 -p tcp -m tcp --dport 9080 -m comment --comment 'kubectl-bookaccess fix' -j ACCEPT",
+        ),
+        (
+            "ba4005",
+            "sudo nft insert rule inet firewalld filter_FORWARD ip daddr 10.244.1.0/24 tcp dport 9080 accept comment '\"kubectl-bookaccess fix: to 10.244.1.0/24 9080\"'",
+        ),
+        ("ba4002", "sudo sysctl -w net.ipv4.ip_forward=1"),
+        ("ba4007", "sudo sysctl -w net.ipv4.conf.eth1.rp_filter=2"),
+        ("ba5011", "sudo ip route add 10.244.1.0/24 via 10.0.0.11"),
+    ];
+    for (stem, command) in table {
+        let plan = planned(&fixture(stem), &consent(&[Allow::Node]));
+        let step = plan.steps.iter().find(|s| matches!(s.act, Act::Node { .. })).unwrap();
+        assert_eq!((step.command.as_str(), step.tier), (command, crate::model::Tier::T5), "{stem}");
+    }
+}
+
+#[test]
+fn where_only_strangers_are_stopped_the_listener_leads_always() {
+    for (stem, expected) in [("ba4004_uplink", true), ("ba4004", false), ("ba3019", false)] {
+        let plan = planned(&fixture(stem), &consent(&[]));
+        let around = plan.steps.iter().find_map(|s| match &s.act {
+            Act::Forward { around, .. } => Some(*around),
+            _ => None,
+        });
+        assert_eq!(around, Some(expected), "{stem}");
+    }
+}
+
+#[test]
 fn commands_do_exactly_what_the_step_does() {
     let plan = planned(&fixture("ba1002"), &consent(&[]));
     let step = plan.steps.iter().find(|s| s.name == ActionName::ServiceNodePort).unwrap();
@@ -306,7 +357,12 @@ proptest! {
             for (i, step) in made.steps.iter().enumerate() {
                 prop_assert!(step.act != Act::Tell);
                 prop_assert!(!policy.tried.contains(&(step.cause, step.name)), "{}: {:?}", stem, step.name);
-                prop_assert!(step.tier < crate::model::Tier::T4 || policy.allow.contains(&Allow::System));
+                let grant = match step.tier {
+                    crate::model::Tier::T4 => Some(Allow::System),
+                    crate::model::Tier::T5 => Some(Allow::Node),
+                    _ => None,
+                };
+                prop_assert!(grant.is_none_or(|g| policy.allow.contains(&g)), "{}: {:?}", stem, step.name);
                 prop_assert!(policy.fallback || step.name != ActionName::OpenForward);
                 prop_assert!(!step.command.is_empty());
                 for other in &made.steps[..i] {

@@ -276,6 +276,7 @@ fn object(step: &Step) -> String {
         | Act::DeletePod { object, .. }
         | Act::Create { object, .. }
         | Act::Configure { object, .. } => evidence::named(object),
+        Act::Node { node, .. } => ObjectRef::cluster("Node", node).to_string(),
         Act::Wake { .. } | Act::Forward { .. } | Act::Tell => step.target.clone(),
     }
 }

@@ -57,6 +57,15 @@ pub fn sentence(style: &Style, subject: &ObjectRef, evidence: &Evidence) -> Stri
         Evidence::NoRouteTo { node, cidr } => {
             style.say(&Text::new("render.evidence.no_route").with("node", node).with("cidr", cidr))
         }
+        Evidence::Barrier { node: _, chain, rule, packets: Some(packets) } => style.say(
+            &Text::new("render.evidence.barrier_counted")
+                .with("chain", chain)
+                .with("rule", rule)
+                .with("packets", packets),
+        ),
+        Evidence::Barrier { node: _, chain, rule, packets: None } => {
+            style.say(&Text::new("render.evidence.barrier").with("chain", chain).with("rule", rule))
+        }
     }
 }
 
@@ -81,6 +90,7 @@ fn attempt(style: &Style, probe: &Probe) -> String {
         Vantage::NodeProxy => Text::new("render.vantage.node_proxy"),
         Vantage::PortForward => Text::new("render.vantage.port_forward"),
         Vantage::NodeToPod => Text::new("render.vantage.node_to_pod"),
+        Vantage::SmallPackets => Text::new("render.vantage.small_packets"),
     });
     let host = if probe.host.contains(':') { format!("[{}]", probe.host) } else { probe.host.clone() };
     format!("{from} {host}:{} -> {} ({}ms)", probe.port, outcome(style, &probe.outcome), probe.millis)
@@ -93,6 +103,7 @@ pub fn outcome(style: &Style, outcome: &Outcome) -> String {
         Outcome::Http { status, right: false } => Text::new("render.outcome.wrong").with("status", status),
         Outcome::Connected => Text::new("render.outcome.connected"),
         Outcome::Silent => Text::new("render.outcome.silent"),
+        Outcome::Stalled => Text::new("render.outcome.stalled"),
         Outcome::Refused => Text::new("render.outcome.refused"),
         Outcome::Timeout => Text::new("render.outcome.timeout"),
         Outcome::NoRoute => Text::new("render.outcome.no_route"),
@@ -138,6 +149,7 @@ pub fn input(style: &Style, input: Input) -> String {
         Input::PortForward => Text::new("render.input.port_forward"),
         Input::Rules => Text::new("render.input.rules"),
         Input::NodeSettings => Text::new("render.input.node_settings"),
+        Input::Firewall => Text::new("render.input.firewall"),
     })
 }
 

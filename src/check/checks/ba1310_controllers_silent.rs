@@ -17,7 +17,7 @@ pub(crate) const CHECK: Check = Check {
     // A component of the control plane: the text says where to look.
     remedies: &[],
     // Rules follow the slices, and these lead to pods that are gone.
-    explains: &[Code(3018), Code(3019), Code(4004), Code(5011), Code(6001)],
+    explains: &[Code(3018), Code(3019), Code(4004), Code(5011), Code(5012), Code(6001)],
     run,
 };
 

@@ -14,7 +14,7 @@ pub(crate) const CHECK: Check = Check {
     either: &[],
     remedies: &[ActionName::MendNode, ActionName::PinToControlPlane],
     // The controller marks the pods of such a node as not ready.
-    explains: &[Code(2002), Code(2009), Code(2101), Code(3018), Code(5011)],
+    explains: &[Code(2002), Code(2009), Code(2101), Code(3018), Code(5011), Code(5012)],
     run,
 };
 

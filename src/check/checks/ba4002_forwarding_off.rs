@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Hop, field};
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(4002),
@@ -12,9 +12,8 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::NodeSettings],
     either: &[],
-    // A setting of the node: the text says what to do, by hand.
-    remedies: &[],
-    explains: &[Code(4004), Code(5011)],
+    remedies: &[ActionName::SetKernel],
+    explains: &[Code(4004), Code(5011), Code(5012)],
     run,
 };
 
@@ -31,6 +30,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     }
     let object = ObjectRef::cluster("Node", node);
     let found = check.found(target, object.clone()).with("node", node);
+    let found = found.with("setting", SYSCTL).with("from", "0").with("to", "1");
     vec![found.because(field(&object, SYSCTL, "0")).because_of(target.reach.failure())]
 }
 

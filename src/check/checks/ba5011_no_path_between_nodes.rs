@@ -12,7 +12,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices],
     either: &[],
-    remedies: &[ActionName::PinToControlPlane, ActionName::RestoreRoute],
+    remedies: &[ActionName::RestoreRoute, ActionName::PinToControlPlane],
     explains: &[Code(3018), Code(6001)],
     run,
 };
@@ -66,7 +66,7 @@ fn one_sided(target: &TargetFacts<'_>, service: &ServiceFacts<'_>, from: &str) -
 #[cfg(test)]
 mod tests {
     use crate::check::sample::Sample;
-    use crate::model::{Confidence, Severity};
+    use crate::model::{Confidence, GapReason, Input, Severity};
     use serde_json::json;
 
     #[test]
@@ -80,8 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_vanish_on_the_way_are_likely() {
+    fn packets_that_vanish_on_the_way_are_likely_where_the_routes_are_not_known() {
         let mut sample = Sample::healthy();
+        sample.gap(Input::NodeSettings, GapReason::Timeout);
         sample.probes(&["nodeToPod", "podProxy"], None, json!({"outcome": "timeout"}));
         sample.answer(json!({"outcome": "timeout"}));
         assert_eq!(sample.finding(5011).confidence, Confidence::Likely);

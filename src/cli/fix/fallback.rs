@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use crate::apply::{ForwardRequest, Forwarder};
 use crate::facts::TargetFacts;
-use crate::forward::spec::{Front, Kind, Page, Pair, Spec};
+use crate::forward::spec::{Front, Kind, Mode, Page, Pair, Spec};
 use crate::i18n::{Locale, say};
 use crate::model::{PortRef, Target};
 use crate::observe::Cluster;
@@ -55,7 +55,12 @@ impl Fallback {
         let spec = Spec {
             pairs: vec![Pair { listen: port, port: remote }],
             addresses: vec![request.listen_address],
-            front: if request.front { Front::Standby } else { Front::Never },
+            front: match (request.front, request.around) {
+                (true, true) => Front::Always,
+                (true, false) => Front::Standby,
+                (false, _) => Front::Never,
+            },
+            mode: if request.front && request.around { Mode::Direct } else { Mode::Auto },
             page: Page { path: target.path, marker: target.marker },
             connection: self.cluster.connection.clone(),
             cluster: self.cluster.uid.clone(),

@@ -3,8 +3,10 @@
 //! Building a Step decides everything: what is written, what was there before, the command a person would type and the
 //! one that takes it back. An action that cannot be planned says why, as a Text.
 
+mod accept_on_node;
 mod admit_outside;
 mod bind_kube_proxy;
+mod clamp_segments;
 mod configure_kube_proxy;
 mod create_service;
 mod exchange_node_ports;
@@ -12,12 +14,14 @@ mod host_port;
 mod install_kube_proxy;
 mod ip_family;
 mod mend_node;
+mod mend_pod_network;
 mod mend_workload;
 mod mirror_endpoints;
 pub(super) mod open_forward;
 mod open_security_group;
 mod pin_to_control_plane;
 mod protocol;
+mod raise_conntrack;
 mod restart_kube_proxy;
 mod restore_route;
 mod rollout_undo;
@@ -27,6 +31,7 @@ mod selector;
 mod service_node_port;
 mod service_proxy_name;
 mod session_affinity;
+mod set_kernel;
 mod sibling_service;
 mod source_ranges;
 mod target_port;
@@ -45,7 +50,8 @@ use serde_json::Value;
 use super::patch;
 use crate::facts::service::sibling_name;
 use crate::facts::{Facts, ServiceFacts, TargetFacts, node};
-use crate::model::{Act, ActionName, Change, Finding, ObjectRef, Restart, Step, Text, Tier, Verify};
+use crate::model::node_setting::typed;
+use crate::model::{Act, ActionName, Change, Finding, NodeSetting, ObjectRef, Restart, Step, Text, Tier, Verify};
 
 /// The Step of one action for one finding.
 ///
@@ -84,6 +90,11 @@ pub fn step(name: ActionName, facts: &Facts<'_>, target: &TargetFacts<'_>, findi
         ActionName::Uncordon => uncordon::step,
         ActionName::ConfigureKubeProxy => configure_kube_proxy::step,
         ActionName::BindKubeProxy => bind_kube_proxy::step,
+        ActionName::SetKernel => set_kernel::step,
+        ActionName::AcceptOnNode => accept_on_node::step,
+        ActionName::RaiseConntrack => raise_conntrack::step,
+        ActionName::MendPodNetwork => mend_pod_network::step,
+        ActionName::ClampSegments => clamp_segments::step,
     };
     build(facts, target, finding)
 }
@@ -171,6 +182,38 @@ fn told(
     let mut step = blank(name, tier, target, finding, Act::Tell, Verify::Nothing);
     step.command = command;
     step.undo = undo;
+    step
+}
+
+/// A Step that changes settings of a node: taken where this command runs there as root, else told.
+fn on_node(
+    name: ActionName,
+    facts: &Facts<'_>,
+    target: &TargetFacts<'_>,
+    finding: &Finding,
+    node: &str,
+    settings: Vec<NodeSetting>,
+) -> Step {
+    let line = |argv: Vec<String>| format!("sudo {}", typed(&argv));
+    let command: Vec<String> = settings.iter().map(|s| line(s.command())).collect();
+    let undo = settings.iter().rev().map(|s| match s {
+        NodeSetting::NftAccept { family, table, chain, .. } => {
+            let listed = ["nft", "-a", "list", "chain", family, table, chain].map(str::to_owned);
+            format!("{} && {}", line(listed.to_vec()), line(s.undo(None)))
+        }
+        other => line(other.undo(None)),
+    });
+    let undo: Vec<String> = undo.collect();
+    let stand = &facts.snapshot.stand;
+    let here = stand.root && stand.node.as_deref() == Some(node);
+    let (act, verify) = match here {
+        true => (Act::Node { node: node.to_owned(), settings }, Verify::Cleared),
+        false => (Act::Tell, Verify::Nothing),
+    };
+    let mut step = blank(name, Tier::T5, target, finding, act, verify);
+    step.command = command.join(" && ");
+    step.undo = undo.join(" && ");
+    arg(&mut step, "node", node);
     step
 }
 

@@ -1,8 +1,8 @@
-//! Told: the route to another node's pod network.
+//! Restores the route to another node's pod network on the node that has lost it.
 
-use super::{arg, entry_node, service, told};
+use super::{arg, entry_node, on_node, service};
 use crate::facts::{Facts, TargetFacts, node};
-use crate::model::{ActionName, Finding, Step, Text, Tier};
+use crate::model::{ActionName, Finding, NodeSetting, Step, Text};
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let unknown = || Text::new("action.restore-route.unknown");
@@ -11,11 +11,9 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
     let far = endpoint.node.and_then(|n| facts.node(n)).ok_or_else(unknown)?;
     let networks = node::pod_cidrs(far);
     let cidr = networks.into_iter().find(|c| node::cidr_contains(c, endpoint.ip)).ok_or_else(unknown)?;
-    let via = node::internal_ips(far).first().copied().ok_or_else(unknown)?;
-    let command = format!("sudo ip route replace {cidr} via {via}");
-    let undo = format!("sudo ip route del {cidr} via {via}");
-    let mut step = told(ActionName::RestoreRoute, Tier::T5, target, finding, command, undo);
-    arg(&mut step, "node", from);
+    let via = node::internal_ips(far).iter().find_map(|ip| ip.parse().ok()).ok_or_else(unknown)?;
+    let route = NodeSetting::Route { cidr: cidr.to_owned(), via };
+    let mut step = on_node(ActionName::RestoreRoute, facts, target, finding, from, vec![route]);
     arg(&mut step, "far", node::name(far));
     arg(&mut step, "cidr", cidr);
     Ok(step)
