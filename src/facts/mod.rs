@@ -2,18 +2,21 @@
 //!
 //! Pure. Facts say what is, never what is wrong.
 
+pub mod cilium;
 pub mod endpoints;
 pub mod leader;
 pub mod log;
 pub mod nearest;
 pub mod node;
 pub mod node_ports;
+pub mod other_policies;
 pub mod placement;
 pub mod pod;
 pub mod policy;
 pub mod proxy;
 pub mod reach;
 pub mod service;
+pub mod spared;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Node};
@@ -47,6 +50,7 @@ impl<'a> Facts<'a> {
     /// Joins a Snapshot. Total: whatever is missing in it is missing here.
     pub fn derive(snapshot: &'a Snapshot) -> Self {
         let proxy = Proxy::derive(snapshot);
+        let now = snapshot.now();
         Self {
             snapshot,
             targets: snapshot
@@ -56,9 +60,7 @@ impl<'a> Facts<'a> {
                     let service = ServiceFacts::derive(snapshot, target);
                     let reach = Reach::derive(snapshot, target, service.as_ref());
                     let settling = service.as_ref().is_some_and(|s| {
-                        is_settling(s, snapshot.taken_at)
-                            || is_following(s, &reach, &proxy, snapshot.taken_at)
-                            || is_warming(s, snapshot.taken_at)
+                        is_settling(s, now) || is_following(s, &reach, &proxy, now) || is_warming(s, now)
                     });
                     TargetFacts { target, service, reach, settling }
                 })
@@ -67,9 +69,9 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// When the look was made: the only clock there is.
+    /// When the look was made, by the cluster's clock: the only one there is.
     pub fn now(&self) -> Timestamp {
-        self.snapshot.taken_at
+        self.snapshot.now()
     }
 
     /// The node of that name.
@@ -146,6 +148,7 @@ fn vantage(input: Input) -> Option<Vantage> {
         Input::PodProxy => Some(Vantage::PodProxy),
         Input::NodeProxy => Some(Vantage::NodeProxy),
         Input::PortForward => Some(Vantage::PortForward),
+        Input::HttpProxy => Some(Vantage::HttpProxy),
         _ => None,
     }
 }

@@ -16,6 +16,8 @@ pub struct Reach<'a> {
     pub node_proxy: Vec<&'a Probe>,
     pub port_forward: Vec<&'a Probe>,
     pub node_to_pod: Vec<&'a Probe>,
+    /// Requests through the HTTP proxy of the environment.
+    pub http_proxy: Vec<&'a Probe>,
     /// The address a browser should use: a public one before a private one, one that answers before one that does not.
     pub address: Option<&'a Address>,
     /// The node that address leads to: known, or the only control-plane node where the API server is behind it.
@@ -46,6 +48,7 @@ impl<'a> Reach<'a> {
             node_proxy: of(Vantage::NodeProxy),
             port_forward: of(Vantage::PortForward),
             node_to_pod: of(Vantage::NodeToPod),
+            http_proxy: of(Vantage::HttpProxy),
             address: None,
             node: None,
             port: None,
@@ -132,7 +135,7 @@ fn verdict(probes: &[&Probe]) -> Option<bool> {
     (!probes.is_empty()).then(|| probes.iter().any(|p| p.outcome.is_right()))
 }
 
-fn same_host(host: &str, address: &Address) -> bool {
+pub(super) fn same_host(host: &str, address: &Address) -> bool {
     host.parse() == Ok(address.ip) || address.host.as_deref() == Some(host)
 }
 

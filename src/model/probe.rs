@@ -18,6 +18,10 @@ pub enum Vantage {
     PortForward,
     /// A plain dial from this node to a pod IP (root or not, on a node).
     NodeToPod,
+    /// A request through the HTTP proxy that the environment names.
+    HttpProxy,
+    /// The API server's way to a node's kubelet.
+    Kubelet,
 }
 
 /// What came of it. The class of a failure is evidence of its own (diagnosis.md §4.1).

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::facts::log;
+use crate::facts::{cilium, log};
 use crate::model::Snapshot;
 use crate::model::snapshot::SNAPSHOT_VERSION;
 
@@ -77,6 +77,10 @@ fn redact(mut snapshot: Snapshot) -> Snapshot {
             let kept = |line: &&str| !["token:", "-data:", "password:"].iter().any(|secret| line.contains(secret));
             *text = text.lines().filter(kept).collect::<Vec<_>>().join("\n");
         }
+    }
+    if let Some(config) = objects.cilium_config.as_mut() {
+        clean(&mut config.metadata);
+        config.data.iter_mut().for_each(|data| data.retain(|key, _| cilium::READ.contains(&key.as_str())));
     }
     snapshot
 }
