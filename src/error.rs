@@ -54,23 +54,29 @@ impl ExpectedError {
     pub fn unreachable(server: &str, message: &str) -> Self {
         let text = Text::new("error.unreachable").with("server", server).with("message", message);
         let refused = Self::new(Exit::Unreachable, text);
+        // A certificate is judged by the clock of this machine.
+        let dated = ["expired", "not valid yet"].iter().any(|words| message.to_ascii_lowercase().contains(words));
         if message.contains("certificate") {
+            let refused = if dated { refused.hint(Text::new("error.hint.clock")) } else { refused };
             refused.hint(Text::new("error.hint.rebuilt"))
         } else {
             refused.hint(Text::new("error.hint.server"))
         }
     }
 
-    /// The API server does not take the credentials (401).
-    pub fn unauthorized(server: &str) -> Self {
-        Self::new(Exit::Forbidden, Text::new("error.unauthorized").with("server", server))
-            .hint(Text::new("error.hint.credentials"))
+    /// The API server does not take the credentials (401). `ended`: when they ended, where that is known.
+    pub fn unauthorized(server: &str, ended: Option<jiff::Timestamp>) -> Self {
+        let text = match ended {
+            Some(end) => Text::new("error.unauthorized_since").with("server", server).with("end", end),
+            None => Text::new("error.unauthorized").with("server", server),
+        };
+        Self::new(Exit::Forbidden, text).hint(Text::new("error.hint.credentials"))
     }
 
     /// An answer of the API server that is no success, or none at all.
     pub fn of_kube(server: &str, error: &kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) if status.code == 401 => Self::unauthorized(server),
+            kube::Error::Api(status) if status.code == 401 => Self::unauthorized(server, None),
             kube::Error::Api(status) if status.code == 403 => forbidden::of_message(&status.message),
             kube::Error::Api(status) => Self::new(
                 Exit::Problem,

@@ -4,14 +4,30 @@ use super::Check;
 
 #[path = "checks/ba0101_wrong_address.rs"]
 mod ba0101_wrong_address;
+#[path = "checks/ba0102_http_proxy.rs"]
+mod ba0102_http_proxy;
 #[path = "checks/ba0103_https_on_http_port.rs"]
 mod ba0103_https_on_http_port;
 #[path = "checks/ba0104_wrong_url.rs"]
 mod ba0104_wrong_url;
 #[path = "checks/ba0105_name_leads_elsewhere.rs"]
 mod ba0105_name_leads_elsewhere;
+#[path = "checks/ba0106_egress_blocked.rs"]
+mod ba0106_egress_blocked;
 #[path = "checks/ba0107_cluster_in_containers.rs"]
 mod ba0107_cluster_in_containers;
+#[path = "checks/ba0108_local_port_taken.rs"]
+mod ba0108_local_port_taken;
+#[path = "checks/ba0201_credentials_end.rs"]
+mod ba0201_credentials_end;
+#[path = "checks/ba0202_missing_rights.rs"]
+mod ba0202_missing_rights;
+#[path = "checks/ba0203_clock_skew.rs"]
+mod ba0203_clock_skew;
+#[path = "checks/ba0204_kubelet_unreachable.rs"]
+mod ba0204_kubelet_unreachable;
+#[path = "checks/ba0205_api_server_slow.rs"]
+mod ba0205_api_server_slow;
 #[path = "checks/ba1001_service_missing.rs"]
 mod ba1001_service_missing;
 #[path = "checks/ba1002_cluster_ip.rs"]
@@ -118,8 +134,22 @@ mod ba3007_kube_proxy_not_running;
 mod ba3008_node_port_addresses;
 #[path = "checks/ba3009_mode_mismatch.rs"]
 mod ba3009_mode_mismatch;
+#[path = "checks/ba3010_nftables_behind_firewall.rs"]
+mod ba3010_nftables_behind_firewall;
 #[path = "checks/ba3011_iptables_backends_mixed.rs"]
 mod ba3011_iptables_backends_mixed;
+#[path = "checks/ba3012_sync_fails.rs"]
+mod ba3012_sync_fails;
+#[path = "checks/ba3013_node_leaving.rs"]
+mod ba3013_node_leaving;
+#[path = "checks/ba3014_cilium_no_node_ports.rs"]
+mod ba3014_cilium_no_node_ports;
+#[path = "checks/ba3015_two_service_proxies.rs"]
+mod ba3015_two_service_proxies;
+#[path = "checks/ba3016_embedded_disabled.rs"]
+mod ba3016_embedded_disabled;
+#[path = "checks/ba3017_static_pod_missing.rs"]
+mod ba3017_static_pod_missing;
 #[path = "checks/ba3018_node_port_unserved.rs"]
 mod ba3018_node_port_unserved;
 #[path = "checks/ba3019_stale_rules.rs"]
@@ -178,18 +208,46 @@ mod ba6001_dropped_on_the_way;
 mod ba6006_provider_firewall;
 #[path = "checks/ba7001_network_policy.rs"]
 mod ba7001_network_policy;
+#[path = "checks/ba7002_range_behind_nat.rs"]
+mod ba7002_range_behind_nat;
+#[path = "checks/ba7003_cni_policy.rs"]
+mod ba7003_cni_policy;
 #[path = "checks/ba7004_mesh_wants_mtls.rs"]
 mod ba7004_mesh_wants_mtls;
 #[path = "checks/ba7005_mesh_forbids.rs"]
 mod ba7005_mesh_forbids;
+#[path = "checks/ba7006_sidecar_not_ready.rs"]
+mod ba7006_sidecar_not_ready;
+#[path = "checks/ba7007_linkerd_denies.rs"]
+mod ba7007_linkerd_denies;
+#[path = "checks/ba7008_admission_forbids.rs"]
+mod ba7008_admission_forbids;
+#[path = "checks/ba8001_no_forward.rs"]
+mod ba8001_no_forward;
+#[path = "checks/ba8002_no_host_ports.rs"]
+mod ba8002_no_host_ports;
+#[path = "checks/ba8003_host_port_taken.rs"]
+mod ba8003_host_port_taken;
+#[path = "checks/ba8004_host_port_forbidden.rs"]
+mod ba8004_host_port_forbidden;
+#[path = "checks/ba8005_host_port_deadlock.rs"]
+mod ba8005_host_port_deadlock;
 
 /// Every check there is.
 pub static CATALOGUE: &[Check] = &[
     ba0101_wrong_address::CHECK,
+    ba0102_http_proxy::CHECK,
     ba0103_https_on_http_port::CHECK,
     ba0104_wrong_url::CHECK,
     ba0105_name_leads_elsewhere::CHECK,
+    ba0106_egress_blocked::CHECK,
     ba0107_cluster_in_containers::CHECK,
+    ba0108_local_port_taken::CHECK,
+    ba0201_credentials_end::CHECK,
+    ba0202_missing_rights::CHECK,
+    ba0203_clock_skew::CHECK,
+    ba0204_kubelet_unreachable::CHECK,
+    ba0205_api_server_slow::CHECK,
     ba1001_service_missing::CHECK,
     ba1002_cluster_ip::CHECK,
     ba1003_external_name::CHECK,
@@ -244,6 +302,13 @@ pub static CATALOGUE: &[Check] = &[
     ba3008_node_port_addresses::CHECK,
     ba3009_mode_mismatch::CHECK,
     ba3011_iptables_backends_mixed::CHECK,
+    ba3010_nftables_behind_firewall::CHECK,
+    ba3012_sync_fails::CHECK,
+    ba3013_node_leaving::CHECK,
+    ba3014_cilium_no_node_ports::CHECK,
+    ba3015_two_service_proxies::CHECK,
+    ba3016_embedded_disabled::CHECK,
+    ba3017_static_pod_missing::CHECK,
     ba3018_node_port_unserved::CHECK,
     ba3019_stale_rules::CHECK,
     ba3020_rules_missing::CHECK,
@@ -273,6 +338,16 @@ pub static CATALOGUE: &[Check] = &[
     ba6001_dropped_on_the_way::CHECK,
     ba6006_provider_firewall::CHECK,
     ba7001_network_policy::CHECK,
+    ba7002_range_behind_nat::CHECK,
+    ba7003_cni_policy::CHECK,
     ba7004_mesh_wants_mtls::CHECK,
     ba7005_mesh_forbids::CHECK,
+    ba7006_sidecar_not_ready::CHECK,
+    ba7007_linkerd_denies::CHECK,
+    ba7008_admission_forbids::CHECK,
+    ba8001_no_forward::CHECK,
+    ba8002_no_host_ports::CHECK,
+    ba8003_host_port_taken::CHECK,
+    ba8004_host_port_forbidden::CHECK,
+    ba8005_host_port_deadlock::CHECK,
 ];

@@ -1,12 +1,15 @@
 //! Checks: from Facts to Findings. One check is one file, one code, one locale file, one fixture.
 //!
 //! A check cannot fail, wait, print or read a clock: its `run` is a plain function pointer. It claims only what it has
-//! evidence for, so that a look with more gaps finds less, never something else (`tests/checks.rs` holds that).
+//! evidence for, so that a look with more gaps finds less, never something else (`tests/checks.rs` holds that; only a
+//! note that a right is missing comes with its gap).
 
 pub(crate) mod apart;
 pub mod catalogue;
 pub mod differential;
 pub(crate) mod edge;
+pub(crate) mod host_port;
+pub(crate) mod mesh;
 pub mod path;
 pub mod runner;
 #[cfg(test)]

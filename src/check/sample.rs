@@ -46,6 +46,31 @@ impl Sample {
         &mut self.0["objects"]["daemonSets"][0]
     }
 
+    /// One more object of a list.
+    pub(crate) fn add(&mut self, list: &str, object: Value) {
+        push(&mut self.0["objects"][list], object);
+    }
+
+    /// A second replica, ready like the first; `outcome` is what the API server's proxy to it brings.
+    pub(crate) fn second_pod(&mut self, name: &str, ip: &str, outcome: &str) {
+        let mut pod = self.pod().clone();
+        pod["metadata"]["name"] = json!(name);
+        pod["status"]["podIP"] = json!(ip);
+        self.add("pods", pod);
+        let mut endpoint = self.0["objects"]["endpointSlices"][0]["endpoints"][0].clone();
+        endpoint["addresses"] = json!([ip]);
+        endpoint["targetRef"]["name"] = json!(name);
+        push(&mut self.0["objects"]["endpointSlices"][0]["endpoints"], endpoint);
+        let probe = json!({"vantage": "podProxy", "target": "bookinfo/productpage", "host": format!("bookinfo/{name}"),
+            "port": 9080, "pod": name, "outcome": outcome, "millis": 2});
+        self.probe(probe);
+    }
+
+    /// One more probe.
+    pub(crate) fn probe(&mut self, probe: Value) {
+        push(&mut self.0["probes"], probe);
+    }
+
     /// No endpoint, no pod of the page.
     pub(crate) fn without_pods(&mut self) {
         self.0["objects"]["pods"] = json!([]);
@@ -87,11 +112,7 @@ impl Sample {
 
     pub(crate) fn gap(&mut self, input: Input, reason: GapReason) {
         let gap = serde_json::to_value(Gap { input, subject: None, reason }).unwrap();
-        let gaps = &mut self.0["gaps"];
-        if gaps.is_null() {
-            *gaps = json!([]);
-        }
-        gaps.as_array_mut().unwrap().push(gap);
+        push(&mut self.0["gaps"], gap);
     }
 
     pub(crate) fn with_facts<T>(&self, look: impl FnOnce(&Facts<'_>) -> T) -> T {
@@ -115,4 +136,11 @@ impl Sample {
         let found = report.findings.into_iter().find(|f| f.code == Code(code));
         found.unwrap_or_else(|| panic!("no BA{code}, but {codes:?}"))
     }
+}
+
+fn push(list: &mut Value, item: Value) {
+    if list.is_null() {
+        *list = json!([]);
+    }
+    list.as_array_mut().unwrap().push(item);
 }

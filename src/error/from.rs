@@ -47,7 +47,7 @@ impl From<client::Error> for ExpectedError {
                 Text::new("error.client").with("server", server).with("message", client::innermost(&source)),
             ),
             client::Error::Unreachable { server, message } => Self::unreachable(&server, &message),
-            client::Error::Unauthorized { server } => Self::unauthorized(&server),
+            client::Error::Unauthorized { server, ended } => Self::unauthorized(&server, ended),
         }
     }
 }
@@ -98,6 +98,8 @@ impl From<look::Error> for ExpectedError {
             look::Error::Denied { verb, resource, namespace } => {
                 forbidden::forbidden(&verb, &resource, Some(namespace.as_str()).filter(|n| !n.is_empty()))
             }
+            look::Error::Unauthorized => Self::new(Exit::Forbidden, Text::new("error.unauthorized_now"))
+                .hint(Text::new("error.hint.credentials")),
             look::Error::Api { message } => {
                 Self::new(Exit::Unreachable, Text::new("error.api_failed").with("message", message))
             }

@@ -16,7 +16,10 @@ fn all() -> Vec<ExpectedError> {
         Client::Unknown { kind: "user", name: s("admin"), known: vec![] }.into(),
         Client::Unreachable { server: server(), message: s("Connection refused (os error 111)") }.into(),
         Client::Unreachable { server: server(), message: s("invalid peer certificate: UnknownIssuer") }.into(),
-        Client::Unauthorized { server: server() }.into(),
+        Client::Unreachable { server: server(), message: s("invalid peer certificate: certificate expired") }.into(),
+        Client::Unauthorized { server: server(), ended: None }.into(),
+        Client::Unauthorized { server: server(), ended: "2026-11-22T12:00:00Z".parse().ok() }.into(),
+        look::Error::Unauthorized.into(),
         Client::Kubeconfig(kube::config::KubeconfigError::ReadConfig(
             std::io::ErrorKind::NotFound.into(),
             "/home/dev/lab.conf".into(),

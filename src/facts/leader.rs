@@ -21,7 +21,7 @@ pub struct Silence<'a> {
 
 /// The silence of the component of that name; none where it lives, or has no Lease.
 pub fn silence<'a>(snapshot: &'a Snapshot, name: &str) -> Option<Silence<'a>> {
-    let now = snapshot.taken_at;
+    let now = snapshot.now();
     let age = |lease: &Lease| renewed(lease).map(|t| now.as_second() - t.as_second());
     let lease = lease(snapshot, name)?;
     let seconds = age(lease).filter(|age| *age > SILENCE)?;

@@ -2,6 +2,7 @@
 //!
 //! Pure. Facts say what is, never what is wrong.
 
+pub mod cilium;
 pub mod endpoints;
 pub mod firewall;
 pub mod index;
@@ -10,6 +11,7 @@ pub mod log;
 pub mod nearest;
 pub mod node;
 pub mod node_ports;
+pub mod other_policies;
 pub mod overlap;
 pub mod overlay;
 pub mod passage;
@@ -19,6 +21,7 @@ pub mod policy;
 pub mod proxy;
 pub mod reach;
 pub mod service;
+pub mod spared;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Node};
@@ -59,6 +62,7 @@ impl<'a> Facts<'a> {
     /// Joins a Snapshot. Total: whatever is missing in it is missing here.
     pub fn derive(snapshot: &'a Snapshot) -> Self {
         let proxy = Proxy::derive(snapshot);
+        let now = snapshot.now();
         let index = Index::of(snapshot);
         let candidates = Candidates::of(snapshot, &index);
         let mut facts = Self {
@@ -70,9 +74,7 @@ impl<'a> Facts<'a> {
                     let service = ServiceFacts::derive(&index, target);
                     let reach = Reach::derive(snapshot, &index, &candidates, target, service.as_ref());
                     let settling = service.as_ref().is_some_and(|s| {
-                        is_settling(s, snapshot.taken_at)
-                            || is_following(s, &reach, &proxy, snapshot.taken_at)
-                            || is_warming(s, snapshot.taken_at)
+                        is_settling(s, now) || is_following(s, &reach, &proxy, now) || is_warming(s, now)
                     });
                     TargetFacts { target, service, reach, settling }
                 })
@@ -89,9 +91,9 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    /// When the look was made: the only clock there is.
+    /// When the look was made, by the cluster's clock: the only one there is.
     pub fn now(&self) -> Timestamp {
-        self.snapshot.taken_at
+        self.snapshot.now()
     }
 
     /// The node of that name.
@@ -161,6 +163,7 @@ fn vantage(input: Input) -> Option<Vantage> {
         Input::PodProxy => Some(Vantage::PodProxy),
         Input::NodeProxy => Some(Vantage::NodeProxy),
         Input::PortForward => Some(Vantage::PortForward),
+        Input::HttpProxy => Some(Vantage::HttpProxy),
         _ => None,
     }
 }

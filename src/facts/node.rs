@@ -50,6 +50,28 @@ pub fn is_control_plane(node: &Node) -> bool {
     })
 }
 
+/// Annotations in which k3s and RKE2 keep the arguments of a node, those of its configuration file included.
+pub const ARGUMENTS: [&str; 2] = ["k3s.io/node-args", "rke2.io/node-args"];
+
+/// The arguments that k3s or RKE2 noted on the node, and the annotation; empty for other distributions.
+pub fn arguments(node: &Node) -> Option<(&'static str, Vec<String>)> {
+    let annotations = node.metadata.annotations.as_ref()?;
+    let (key, text) = ARGUMENTS.iter().find_map(|key| Some((*key, annotations.get(*key)?)))?;
+    Some((key, serde_json::from_str(text).unwrap_or_default()))
+}
+
+/// The distribution's part of the kubelet's version: `k3s1` of `v1.34.4+k3s1`.
+pub fn flavour(node: &Node) -> &str {
+    let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
+    info.and_then(|i| i.kubelet_version.split_once('+')).map_or("", |(_, flavour)| flavour)
+}
+
+/// Whether the autoscaler or somebody else is about to take the node away.
+pub fn is_leaving(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    node.metadata.deletion_timestamp.is_some() || taints.iter().any(|t| t.key == "ToBeDeletedByClusterAutoscaler")
+}
+
 /// The InternalIP addresses, as text.
 pub fn internal_ips(node: &Node) -> Vec<&str> {
     addresses(node, "InternalIP")

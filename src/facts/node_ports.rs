@@ -11,9 +11,6 @@ const FLAG: &str = "--service-node-port-range";
 /// kube-apiserver's default.
 pub const DEFAULT: RangeInclusive<u16> = 30_000..=32_767;
 
-/// Annotations in which k3s and RKE2 keep the arguments of a node.
-const ARGUMENTS: [&str; 2] = ["k3s.io/node-args", "rke2.io/node-args"];
-
 /// The range, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
@@ -37,7 +34,7 @@ pub fn allowed(snapshot: &Snapshot) -> Option<Allowed> {
     }
     let mut nodes: Vec<_> = snapshot.objects.nodes.iter().collect();
     nodes.sort_by_key(|n| node::name(n));
-    for (key, n) in ARGUMENTS.iter().flat_map(|key| nodes.iter().map(move |n| (*key, *n))) {
+    for (key, n) in node::ARGUMENTS.iter().flat_map(|key| nodes.iter().map(move |n| (*key, *n))) {
         let Some(text) = n.metadata.annotations.as_ref().and_then(|a| a.get(key)) else { continue };
         let words: Vec<String> = serde_json::from_str(text).unwrap_or_default();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -177,10 +177,29 @@ pub fn unschedulable(pod: &Pod) -> Option<&str> {
     (status == "False").then_some(message)
 }
 
-/// Whether Istio's proxy stands before the application, as a container of its own or as a native sidecar.
+/// Whether Istio's proxy stands before the application.
 pub fn has_istio(pod: &Pod) -> bool {
+    has_sidecar(pod, "istio-proxy")
+}
+
+/// Whether the proxy of any known mesh stands before the application.
+pub fn is_meshed(pod: &Pod) -> bool {
+    MESHES.iter().any(|name| has_sidecar(pod, name))
+}
+
+/// The proxies of Istio and Linkerd.
+pub const MESHES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
+
+/// Whether a mesh's proxy of that name stands before the application, as a container of its own or as a native sidecar.
+pub fn has_sidecar(pod: &Pod, name: &str) -> bool {
     let init = pod.spec.as_ref().and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
-    containers(pod).iter().chain(init).any(|c| c.name == "istio-proxy")
+    containers(pod).iter().chain(init).any(|c| c.name == name)
+}
+
+/// The ports of its node that a pod's containers take.
+pub fn host_ports(containers: &[Container]) -> Vec<u16> {
+    let ports = containers.iter().flat_map(|c| c.ports.iter().flatten());
+    ports.filter_map(|p| u16::try_from(p.host_port?).ok()).filter(|p| *p != 0).collect()
 }
 
 /// The termination message of a container's last run.

@@ -1,15 +1,18 @@
 //! What the NetworkPolicies of a namespace say of packets from outside the cluster, read as the API defines them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPort, NetworkPolicySpec};
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::model::Snapshot;
 
-use super::pod;
+use super::{node, pod};
 
 /// DaemonSets of kube-system that enforce policies.
 const ENFORCERS: [&str; 8] =
@@ -23,6 +26,42 @@ pub fn denying<'a>(policies: &[&'a NetworkPolicy], pod: &Pod, port: u16) -> Vec<
     if pod.spec.as_ref().and_then(|s| s.host_network) == Some(true) {
         return Vec::new();
     }
+    let selecting = selecting(policies, pod);
+    if selecting.iter().any(|(_, spec)| admits(spec, pod, port)) {
+        return Vec::new();
+    }
+    selecting.into_iter().map(|(policy, _)| policy).collect()
+}
+
+/// The address ranges by which policies let strangers in at this port of a pod, each with the policy that says so, where
+/// ranges are all that they let in from outside; empty where somebody is let in without asking whence.
+pub fn ranges<'a>(policies: &[&'a NetworkPolicy], pod: &Pod, port: u16) -> Vec<(&'a NetworkPolicy, &'a IPBlock)> {
+    let mut found = Vec::new();
+    for (policy, spec) in selecting(policies, pod) {
+        for rule in covering(spec, pod, port) {
+            let from = rule.from.as_deref().unwrap_or_default();
+            if from.is_empty() {
+                return Vec::new();
+            }
+            found.extend(from.iter().filter_map(|peer| Some((policy, peer.ip_block.as_ref()?))));
+        }
+    }
+    found
+}
+
+/// Whether a range holds this address and does not except it.
+pub fn holds_address(block: &IPBlock, ip: IpAddr) -> bool {
+    let excepted = block.except.iter().flatten().any(|cidr| node::cidr_contains(cidr, ip));
+    node::cidr_contains(&block.cidr, ip) && !excepted
+}
+
+/// Whether some policy selects this pod and lets strangers in at this port.
+pub fn admits_somebody(policies: &[&NetworkPolicy], pod: &Pod, port: u16) -> bool {
+    selecting(policies, pod).iter().any(|(_, spec)| admits(spec, pod, port))
+}
+
+/// The policies for what comes to this pod, by name.
+fn selecting<'a>(policies: &[&'a NetworkPolicy], pod: &Pod) -> Vec<(&'a NetworkPolicy, &'a NetworkPolicySpec)> {
     let of_pod = policies.iter().filter_map(|p| Some((*p, p.spec.as_ref()?))).filter(|(policy, spec)| {
         let types = spec.policy_types.as_deref().unwrap_or_default();
         policy.metadata.namespace == pod.metadata.namespace
@@ -30,11 +69,8 @@ pub fn denying<'a>(policies: &[&'a NetworkPolicy], pod: &Pod, port: u16) -> Vec<
             && spec.pod_selector.as_ref().is_none_or(|s| selects(s, pod.metadata.labels.as_ref()))
     });
     let mut selecting: Vec<(&NetworkPolicy, &NetworkPolicySpec)> = of_pod.collect();
-    if selecting.iter().any(|(_, spec)| admits(spec, pod, port)) {
-        return Vec::new();
-    }
     selecting.sort_by_key(|(policy, _)| policy.metadata.name.as_deref());
-    selecting.into_iter().map(|(policy, _)| policy).collect()
+    selecting
 }
 
 /// Whether something is known to run in this cluster that enforces policies.
@@ -60,11 +96,21 @@ pub fn is_rejecting(snapshot: &Snapshot) -> bool {
 }
 
 fn admits(spec: &NetworkPolicySpec, pod: &Pod, port: u16) -> bool {
-    spec.ingress.iter().flatten().any(|rule| {
-        let ports = rule.ports.as_deref().unwrap_or_default();
+    covering(spec, pod, port).any(|rule| {
         let from = rule.from.as_deref().unwrap_or_default();
-        (ports.is_empty() || ports.iter().any(|p| covers(p, pod, port)))
-            && (from.is_empty() || from.iter().any(|peer| peer.ip_block.is_some()))
+        from.is_empty() || from.iter().any(|peer| peer.ip_block.is_some())
+    })
+}
+
+/// The rules that concern this port.
+fn covering<'a>(
+    spec: &'a NetworkPolicySpec,
+    pod: &Pod,
+    port: u16,
+) -> impl Iterator<Item = &'a NetworkPolicyIngressRule> {
+    spec.ingress.iter().flatten().filter(move |rule| {
+        let ports = rule.ports.as_deref().unwrap_or_default();
+        ports.is_empty() || ports.iter().any(|p| covers(p, pod, port))
     })
 }
 

@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
 
-use crate::model::{Input, ProxyMode, Snapshot};
+use crate::model::{Input, Probe, ProxyMode, Snapshot};
 
 use super::placement::{self, Exclusion};
 use super::{node, pod};
+
+/// kube-proxy's `healthzBindAddress` by default.
+pub const HEALTH_PORT: u16 = 10256;
 
 /// What stands behind Services in this cluster (diagnosis.md §6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +130,27 @@ impl<'a> Proxy<'a> {
         self.pods.get(node).and_then(|p| pod::running_for(p, now)).is_some_and(|age| age < seconds)
     }
 
+    /// The node, its annotation and the argument by which k3s or RKE2 was told to run no kube-proxy.
+    pub fn disabled(snapshot: &'a Snapshot) -> Option<(&'a Node, &'static str, String)> {
+        let mut nodes: Vec<&Node> = snapshot.objects.nodes.iter().collect();
+        nodes.sort_by_key(|n| node::name(n));
+        nodes.into_iter().find_map(|n| {
+            let (key, words) = node::arguments(n)?;
+            let at = words.iter().position(|w| w.trim_start_matches('-').starts_with("disable-kube-proxy"))?;
+            let no = |word: Option<&String>| word.is_some_and(|w| w == "false");
+            let off = words[at].ends_with("=false") || no(words.get(at + 1));
+            (!off).then(|| (n, key, words[at].clone()))
+        })
+    }
+
+    /// Whether something in this cluster may serve Services in kube-proxy's stead, as far as kube-system and the marks
+    /// on the nodes show.
+    pub fn may_be_replaced(snapshot: &Snapshot) -> bool {
+        let objects = &snapshot.objects;
+        let named = |d: &&DaemonSet| d.metadata.name.as_deref().is_some_and(|n| REPLACEMENTS.contains(&n));
+        objects.daemon_sets.iter().filter(named).any(serves_services) || objects.nodes.iter().any(has_calico)
+    }
+
     /// Whether it is known that no kube-proxy runs on this node, though one should.
     pub fn is_gone_from(&self, node: &str) -> bool {
         match self.kind {
@@ -135,6 +159,13 @@ impl<'a> Proxy<'a> {
             Kind::Embedded | Kind::Replaced | Kind::Unknown => false,
         }
     }
+}
+
+/// What kube-proxy of this node says of its health, seen from here or through the API server.
+pub fn health<'a>(snapshot: &'a Snapshot, node: &str) -> Option<&'a Probe> {
+    let own = || snapshot.host.as_ref().filter(|_| snapshot.stand.node.as_deref() == Some(node))?.proxy_health.as_ref();
+    let asked = |p: &&Probe| p.port == HEALTH_PORT && p.target.is_none() && p.node.as_deref() == Some(node);
+    own().or_else(|| snapshot.probes.iter().filter(asked).min_by_key(|p| &p.host))
 }
 
 fn mode(text: Option<&str>) -> ProxyMode {

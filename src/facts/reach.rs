@@ -19,6 +19,8 @@ pub struct Reach<'a> {
     pub node_to_pod: Vec<&'a Probe>,
     /// Dials of addresses and pods from here that asked for the page in small packets.
     pub small: Vec<&'a Probe>,
+    /// Requests through the HTTP proxy of the environment.
+    pub http_proxy: Vec<&'a Probe>,
     /// The address a browser should use: a public one before a private one, one that answers before one that does not.
     pub address: Option<&'a Address>,
     /// The node that address leads to: known, or the only control-plane node where the API server is behind it.
@@ -125,6 +127,7 @@ impl<'a> Reach<'a> {
             port_forward: of(Vantage::PortForward),
             node_to_pod: of(Vantage::NodeToPod),
             small: of(Vantage::SmallPackets),
+            http_proxy: of(Vantage::HttpProxy),
             address: None,
             node: None,
             port: None,
@@ -217,7 +220,7 @@ fn verdict(probes: &[&Probe]) -> Option<bool> {
     (!probes.is_empty()).then(|| probes.iter().any(|p| p.outcome.is_right()))
 }
 
-fn same_host(host: &str, address: &Address) -> bool {
+pub(super) fn same_host(host: &str, address: &Address) -> bool {
     host.parse() == Ok(address.ip) || address.host.as_deref() == Some(host)
 }
 

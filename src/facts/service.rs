@@ -221,6 +221,13 @@ pub fn replicas(deployment: &Deployment) -> i32 {
     deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
 }
 
+/// Why the pods of a Deployment cannot even be made: quota or admission, in their words.
+pub fn replica_failure(deployment: &Deployment) -> Option<&str> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
+    Some(failure.message.as_deref().unwrap_or_default())
+}
+
 /// The protocol of a port, with the API's default.
 pub fn protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")

@@ -40,6 +40,14 @@ pub enum Input {
     NodeSettings,
     /// The firewall rules of this node (root only).
     Firewall,
+    /// How fast the API server answers, and what its clock says.
+    Answering,
+    /// A request through the HTTP proxy that the environment names.
+    HttpProxy,
+    /// The API server's way to a node's kubelet, as logs and port-forward take it.
+    Kubelet,
+    /// Policies that are no NetworkPolicies: of the CNI, and of admission.
+    OtherPolicies,
 }
 
 /// Why an input is missing.
@@ -48,6 +56,8 @@ pub enum Input {
 pub enum GapReason {
     /// RBAC said no.
     Denied { verb: String, resource: String },
+    /// The API server does not take the credentials any more (401).
+    Unauthorized,
     /// Only root on a node sees it.
     NotRoot,
     /// The command does not run on a node of this cluster.

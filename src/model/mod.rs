@@ -1,6 +1,7 @@
 //! The nouns that travel through the program: plain data, serialisable, without any I/O.
 
 pub mod address;
+pub mod client;
 pub mod evidence;
 pub mod finding;
 pub mod firewall;
@@ -17,6 +18,7 @@ pub mod target_word;
 pub mod text;
 
 pub use address::{Address, AddressSource};
+pub use client::{Answering, Client, HttpProxy};
 pub use evidence::Evidence;
 pub use finding::{Code, Confidence, Finding, Severity};
 pub use firewall::Firewall;

@@ -20,6 +20,10 @@ pub enum Vantage {
     NodeToPod,
     /// The same dials of an address or a pod, asking for the page in small packets.
     SmallPackets,
+    /// A request through the HTTP proxy that the environment names.
+    HttpProxy,
+    /// The API server's way to a node's kubelet.
+    Kubelet,
 }
 
 /// What came of it. The class of a failure is evidence of its own (diagnosis.md §4.1).

@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Gap, Host, Probe, Stand, Target};
+use super::{Address, Answering, Client, Gap, Host, Probe, Stand, Target};
 
 /// The version of the Snapshot file's shape.
 pub const SNAPSHOT_VERSION: u32 = 1;
@@ -54,6 +54,13 @@ pub struct Objects {
     /// Pods of kube-system with component=kube-apiserver.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_server_pods: Vec<Pod>,
+    /// ConfigMap kube-system/cilium-config, where Cilium runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cilium_config: Option<ConfigMap>,
+    /// Policies of Cilium and Calico that concern the targets' namespaces, and those of Gatekeeper and Kyverno that say
+    /// something of nodePorts: kind, metadata and spec as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other_policies: Vec<serde_json::Value>,
 }
 
 /// One look.
@@ -78,5 +85,23 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<Host>,
     #[serde(default)]
+    pub client: Client,
+    /// None where the API server was not asked, or where a Gap says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answering: Option<Answering>,
+    #[serde(default)]
     pub gaps: Vec<Gap>,
+}
+
+/// Seconds by which two clocks may differ in the eyes of one who sees whole seconds and a network between.
+const TOLERANCE: u64 = 5;
+
+impl Snapshot {
+    /// When the look began by the cluster's clock, by which its objects are dated: this machine's, put right where the
+    /// API server's differs.
+    pub fn now(&self) -> Timestamp {
+        let ahead = self.answering.as_ref().and_then(|a| a.clock_ahead).filter(|s| s.unsigned_abs() > TOLERANCE);
+        let right = |seconds| self.taken_at.checked_add(jiff::SignedDuration::from_secs(seconds)).ok();
+        ahead.and_then(right).unwrap_or(self.taken_at)
+    }
 }

@@ -13,6 +13,7 @@ use kube::config::{
 };
 use kube::{Api, Client, Config};
 
+use super::answering::credentials_end;
 use crate::statedir;
 
 /// kubectl's own connection flags, meaning what they mean there.
@@ -91,8 +92,9 @@ pub enum Error {
     Client { server: String, source: kube::Error },
     #[error("API server {server} does not answer: {message}")]
     Unreachable { server: String, message: String },
+    /// `ended`: when they ended, where that is known.
     #[error("API server {server} refuses the credentials")]
-    Unauthorized { server: String },
+    Unauthorized { server: String, ended: Option<jiff::Timestamp> },
 }
 
 /// Reads the kubeconfig, applies the flags over it, and asks the API server who it is.
@@ -118,7 +120,7 @@ pub async fn connect(connection: &Connection) -> Result<Cluster, Error> {
     });
     let server = format!("{}", config.cluster_url);
     let client = Client::try_from(config.clone()).map_err(|source| Error::Client { server: server.clone(), source })?;
-    let uid = identity(&client, connection, server.trim_end_matches('/')).await?;
+    let uid = identity(&client, &config, connection, server.trim_end_matches('/')).await?;
     Ok(Cluster {
         client,
         namespace: connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone()),
@@ -132,13 +134,14 @@ pub async fn connect(connection: &Connection) -> Result<Cluster, Error> {
     })
 }
 
-async fn identity(client: &Client, connection: &Connection, server: &str) -> Result<String, Error> {
+async fn identity(client: &Client, config: &Config, connection: &Connection, server: &str) -> Result<String, Error> {
     let limit = connection.request_timeout.unwrap_or(REQUEST_TIMEOUT).min(CONNECT_TIMEOUT + Duration::from_millis(500));
     let namespaces: Api<Namespace> = Api::all(client.clone());
     match tokio::time::timeout(limit, namespaces.get("kube-system")).await {
         Ok(Ok(namespace)) => Ok(namespace.metadata.uid.unwrap_or_default()),
         Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
-            Err(Error::Unauthorized { server: server.to_owned() })
+            let ended = credentials_end(&config.auth_info).filter(|end| *end <= jiff::Timestamp::now());
+            Err(Error::Unauthorized { server: server.to_owned(), ended })
         }
         Ok(Err(kube::Error::Api(status))) if status.code < 500 => Ok(String::new()),
         Ok(Err(error)) => Err(Error::Unreachable { server: server.to_owned(), message: innermost(&error) }),

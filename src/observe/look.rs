@@ -8,9 +8,11 @@ use kube::{Api, ResourceExt};
 use super::addresses::{Wanted, candidates};
 use super::client::Cluster;
 use super::targets::{self, Seen};
-use super::{node, objects, probes, redact};
+use super::{answering, environment, node, objects, other_policies, probes, redact};
 use crate::model::snapshot::SNAPSHOT_VERSION;
-use crate::model::{Gap, GapReason, Input, Kind, Objects, Outcome, Probe, Snapshot, Target, TargetWord, Vantage};
+use crate::model::{
+    Client, Gap, GapReason, Input, Kind, Objects, Outcome, Probe, Snapshot, Target, TargetWord, Vantage,
+};
 
 /// Which targets the command line means.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +35,9 @@ pub enum Error {
     /// The Services may not be read: nothing can be said at all.
     #[error("may not {verb} {resource}")]
     Denied { verb: String, resource: String, namespace: String },
+    /// The credentials ended since the API server was first asked.
+    #[error("the API server refuses the credentials")]
+    Unauthorized,
     #[error("API server: {message}")]
     Api { message: String },
 }
@@ -96,6 +101,7 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
             let namespace = homes.first().cloned().unwrap_or_default();
             Error::Denied { verb: verb.clone(), resource: resource.clone(), namespace }
         }
+        GapReason::Unauthorized => Error::Unauthorized,
         GapReason::Failed { message } => Error::Api { message: message.clone() },
         other => Error::Api { message: format!("{other:?}") },
     }
@@ -112,8 +118,8 @@ pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Sna
 pub async fn complete(cluster: &Cluster, glance: Snapshot) -> Snapshot {
     let mut snapshot = glance;
     if snapshot.probes.iter().any(|p| p.outcome == Outcome::Timeout) {
-        snapshot.probes.clear();
-        snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe));
+        snapshot.probes.retain(|p| p.vantage == Vantage::Kubelet);
+        snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe | Input::HttpProxy));
         probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
     }
     behind(cluster, snapshot).await
@@ -127,7 +133,15 @@ async fn behind(cluster: &Cluster, mut snapshot: Snapshot) -> Snapshot {
     snapshot.objects.crash_logs = logs;
     snapshot.gaps.extend(gaps);
     count_again(&mut snapshot).await;
-    probes::second(cluster, &mut snapshot).await;
+    let targets = snapshot.targets.clone();
+    let wanted = targets.iter().any(|t| !probes::answered(&snapshot, t));
+    let homes = homes(&targets);
+    let policies = async { if wanted { other_policies::list(cluster, &homes).await } else { Ok(Vec::new()) } };
+    let (policies, ()) = futures::join!(policies, probes::second(cluster, &mut snapshot));
+    match policies {
+        Ok(found) => snapshot.objects.other_policies = found,
+        Err(reason) => snapshot.gaps.push(Gap { input: Input::OtherPolicies, subject: None, reason }),
+    }
     redact::words(&mut snapshot);
     snapshot
 }
@@ -157,18 +171,23 @@ pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> S
 }
 
 async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
-    let mut homes: Vec<String> = targets.iter().map(|t| t.namespace.clone()).collect();
-    homes.sort();
-    homes.dedup();
+    let homes = homes(targets);
     let taken_at = jiff::Timestamp::now();
     let (mut gaps, mut more_gaps, mut other_gaps) = (Vec::new(), Vec::new(), Vec::new());
-    let (services, namespaces, rest) = futures::join!(
+    let (services, namespaces, (rest, kubelets), answering) = futures::join!(
         objects::services(cluster, &homes, &mut gaps),
         own_namespaces(cluster, &homes, &mut more_gaps),
         objects::rest(cluster, &homes, &mut other_gaps),
+        answering::answering(cluster),
     );
     gaps.extend(more_gaps);
     gaps.extend(other_gaps);
+    let answering = answering.map_err(|reason| gaps.push(Gap { input: Input::Answering, subject: None, reason })).ok();
+    let client = Client {
+        http_proxy: environment::http_proxy(),
+        credentials_end: answering::credentials_end(&cluster.config.auth_info),
+        taken_ports: Vec::new(),
+    };
     let mut objects = Objects { services, namespaces, ..rest };
     objects::endpoints(cluster, targets, &mut objects, &mut gaps).await;
     let (server_host, server_port, nodes) = (cluster.server_host.clone(), cluster.server_port, objects.nodes.clone());
@@ -188,10 +207,20 @@ async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &
         targets: targets.to_vec(),
         addresses,
         objects,
-        probes: Vec::new(),
+        probes: kubelets,
         host,
+        client,
+        answering,
         gaps,
     }
+}
+
+/// The targets' namespaces.
+fn homes(targets: &[Target]) -> Vec<String> {
+    let mut homes: Vec<String> = targets.iter().map(|t| t.namespace.clone()).collect();
+    homes.sort();
+    homes.dedup();
+    homes
 }
 
 /// The targets' namespaces, whose labels say which pods they admit.

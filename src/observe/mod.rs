@@ -3,15 +3,18 @@
 //! What cannot be read becomes a Gap with its reason; nothing here judges.
 
 pub mod addresses;
+pub mod answering;
 pub mod certificate;
 pub mod client;
 pub mod dial;
+pub mod environment;
 pub mod file;
 pub mod firewall;
 pub mod look;
 pub mod network;
 pub mod node;
 pub mod objects;
+pub mod other_policies;
 #[cfg(target_os = "linux")]
 pub mod outsider;
 pub mod probes;

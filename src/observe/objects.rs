@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
@@ -15,9 +15,10 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::client::{Cluster, REQUEST_TIMEOUT};
+use super::proxies;
 use crate::facts::pod::{self, TroubleKind};
 use crate::facts::{Index, ServiceFacts, endpoints, service};
-use crate::model::{Gap, GapReason, Input, Objects, Snapshot, Target};
+use crate::model::{Gap, GapReason, Input, Objects, Outcome, Probe, Snapshot, Target, Vantage};
 
 const KUBE_SYSTEM: &str = "kube-system";
 
@@ -32,7 +33,8 @@ pub fn limit(cluster: &Cluster) -> Duration {
 /// What a failed request means for the Snapshot.
 pub fn reason(error: &kube::Error, verb: &str, resource: &str) -> GapReason {
     match error {
-        kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+        kube::Error::Api(status) if status.code == 401 => GapReason::Unauthorized,
+        kube::Error::Api(status) if status.code == 403 => {
             GapReason::Denied { verb: verb.to_owned(), resource: resource.to_owned() }
         }
         other => GapReason::Failed { message: super::client::innermost(other) },
@@ -95,11 +97,13 @@ pub async fn namespaces(cluster: &Cluster, gaps: &mut Vec<Gap>) -> Vec<Namespace
     found
 }
 
-/// Everything else, for the namespaces of the targets.
-pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>) -> Objects {
+/// Everything else, for the namespaces of the targets, and what asking for logs showed of the way to the kubelets.
+pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>) -> (Objects, Vec<Probe>) {
     let client = || cluster.client.clone();
     let all = ListParams::default();
     let proxy_label = ListParams::default().labels("k8s-app=kube-proxy");
+    // RKE2's static pods bear another label than the pods of a DaemonSet.
+    let static_label = ListParams::default().labels("component=kube-proxy");
     let api_server_label = ListParams::default().labels("component=kube-apiserver");
     let in_each = join_all(namespaces.iter().map(|ns| {
         let all = all.clone();
@@ -115,14 +119,15 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
     }));
     let config_maps: Api<ConfigMap> = Api::namespaced(client(), KUBE_SYSTEM);
     let leases = LEADERS.map(|name| get::<Lease>(cluster, Api::namespaced(client(), KUBE_SYSTEM), name, "leases"));
-    let (in_each, nodes, daemon_sets, proxy_pods, api_server_pods, leases, proxy_config) = futures::join!(
+    let (in_each, nodes, daemon_sets, proxy_pods, static_pods, api_server_pods, leases, proxy_config) = futures::join!(
         in_each,
         list::<Node>(cluster, Api::all(client()), &all, "nodes"),
         list::<DaemonSet>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &all, "daemonsets"),
         list::<Pod>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &proxy_label, "pods"),
+        list::<Pod>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &static_label, "pods"),
         list::<Pod>(cluster, Api::namespaced(client(), KUBE_SYSTEM), &api_server_label, "pods"),
         join_all(leases),
-        tokio::time::timeout(limit(cluster), config_maps.get_opt("kube-proxy")),
+        get(cluster, config_maps.clone(), "kube-proxy", "configmaps"),
     );
     let mut objects = Objects::default();
     for (slices, pods, deployments, events, policies) in in_each {
@@ -135,13 +140,32 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
     keep(nodes, Input::Nodes, gaps, &mut objects.nodes);
     keep(daemon_sets, Input::KubeProxy, gaps, &mut objects.daemon_sets);
     keep(proxy_pods, Input::KubeProxy, gaps, &mut objects.kube_proxy_pods);
+    // What is wrong with this list is wrong with the one before it, and said.
+    objects.kube_proxy_pods.extend(static_pods.unwrap_or_default());
     keep(api_server_pods, Input::ApiServer, gaps, &mut objects.api_server_pods);
     let leases: Result<Vec<Option<Lease>>, GapReason> = leases.into_iter().collect();
     keep(leases.map(|l| l.into_iter().flatten().collect()), Input::Leases, gaps, &mut objects.leases);
     // Its absence or denial is no Gap of its own: a cut-off kube-proxy also shows in its log.
-    objects.kube_proxy_config = proxy_config.ok().and_then(Result::ok).flatten();
-    objects.kube_proxy_logs = logs(cluster, &objects.kube_proxy_pods).await;
-    objects
+    objects.kube_proxy_config = proxy_config.ok().flatten();
+    let cilium = objects.daemon_sets.iter().any(|d| d.metadata.name.as_deref() == Some("cilium"));
+    let cilium_config = async {
+        let found = if cilium { get(cluster, config_maps, "cilium-config", "configmaps").await } else { Ok(None) };
+        found.ok().flatten()
+    };
+    let (cilium_config, tried) = futures::join!(cilium_config, logs(cluster, &objects.kube_proxy_pods));
+    objects.cilium_config = cilium_config;
+    let mut kubelets = Vec::new();
+    for (name, tried) in tried {
+        match tried {
+            Ok((text, probe)) => {
+                objects.kube_proxy_logs.extend(text.map(|text| (name, text)));
+                kubelets.extend(probe);
+            }
+            Err(gap) if gaps.contains(&gap) => {}
+            Err(gap) => gaps.push(gap),
+        }
+    }
+    (objects, kubelets)
 }
 
 /// The Endpoints objects of targets that select no pods and have no slices: what a person wrote, or another program.
@@ -162,11 +186,18 @@ pub async fn endpoints(cluster: &Cluster, targets: &[Target], objects: &mut Obje
     }
 }
 
+/// What one request for a log gave: its text, and whether the API server reaches the kubelet that keeps it.
+type Log = Result<(Option<String>, Option<Probe>), Gap>;
+
+/// The kubelet's port, as the API server names it where it cannot reach one.
+const KUBELET_PORT: u16 = 10250;
+
 /// The last lines of kube-proxy's log, each pod's: one that runs may be cut off all the same.
-async fn logs(cluster: &Cluster, pods: &[Pod]) -> BTreeMap<String, String> {
+async fn logs(cluster: &Cluster, pods: &[Pod]) -> Vec<(String, Log)> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), KUBE_SYSTEM);
     let one = |pod: &Pod| {
-        let name = pod.metadata.name.clone().unwrap_or_default();
+        let name = pod::name(pod).to_owned();
+        let node = pod::node(pod).unwrap_or_default().to_owned();
         let restarted = pod
             .status
             .as_ref()
@@ -175,12 +206,38 @@ async fn logs(cluster: &Cluster, pods: &[Pod]) -> BTreeMap<String, String> {
         let api = api.clone();
         async move {
             let params = LogParams { tail_lines: Some(20), previous: restarted, ..LogParams::default() };
+            let start = Instant::now();
             let text = tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &params)).await;
-            text.ok().and_then(Result::ok).map(|text| (name, text))
+            let way = |outcome| Probe {
+                vantage: Vantage::Kubelet,
+                target: None,
+                host: node.clone(),
+                port: KUBELET_PORT,
+                node: Some(node.clone()),
+                pod: None,
+                outcome,
+                millis: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            };
+            let log = match text {
+                Ok(Ok(text)) => Ok((Some(text), Some(way(Outcome::Connected)))),
+                // `Get "https://10.0.0.11:10250/containerLogs/…": dial tcp 10.0.0.11:10250: connect: …`
+                Ok(Err(kube::Error::Api(status))) if status.message.contains(":10250") => {
+                    Ok((None, Some(way(proxies::failure(&status.message)))))
+                }
+                Ok(Err(error)) => match reason(&error, "get", "pods/log") {
+                    reason @ (GapReason::Denied { .. } | GapReason::Unauthorized) => {
+                        Err(Gap { input: Input::Kubelet, subject: None, reason })
+                    }
+                    // No such run of the container: the kubelet has answered.
+                    _ => Ok((None, None)),
+                },
+                Err(_) => Ok((None, Some(way(Outcome::Timeout)))),
+            };
+            (name, log)
         }
     };
     // More than this many nodes would make the look slow, and one log shows what all of them say.
-    join_all(pods.iter().take(8).map(one)).await.into_iter().flatten().collect()
+    join_all(pods.iter().take(8).map(one)).await
 }
 
 /// What the crashed containers of the targets said last: at most three pods of each, in their namespaces.

@@ -7,9 +7,10 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 
 use super::client::Cluster;
 use super::dial::{Ask, dial};
-use super::proxies;
-use crate::facts::{Index, ServiceFacts, node};
-use crate::model::{Address, Gap, GapReason, Input, Outcome, Probe, Snapshot, Target, Vantage};
+use super::{environment, proxies};
+use crate::facts::spared::spares;
+use crate::facts::{Index, ServiceFacts, node, pod, proxy};
+use crate::model::{Address, Gap, GapReason, HttpProxy, Input, Outcome, Probe, Snapshot, Target, Vantage};
 
 /// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
 pub const DIAL_LIMIT: Duration = Duration::from_millis(3500);
@@ -17,6 +18,7 @@ pub const DIAL_LIMIT: Duration = Duration::from_millis(3500);
 pub const GLANCE_LIMIT: Duration = Duration::from_millis(800);
 /// At most so many addresses, nodes and pods are probed for a target.
 const MOST: usize = 6;
+const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 type Pending<'a> = BoxFuture<'a, Result<Probe, Gap>>;
 
@@ -32,6 +34,13 @@ pub async fn first(snapshot: &mut Snapshot, limit: Duration) {
     for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(&index, t)?))) {
         for address in seen.addresses.iter().take(MOST) {
             pending.push(client(address, target, port, limit).boxed());
+        }
+    }
+    if let Some(proxy) = &seen.client.http_proxy {
+        for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(&index, t)?))) {
+            for address in seen.addresses.iter().filter(|a| !spares(&proxy.spared, a)).take(2) {
+                pending.push(through_proxy(proxy, address, target, port, limit).boxed());
+            }
         }
     }
     #[cfg(target_os = "linux")]
@@ -88,12 +97,46 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
             pending.push(fill(base, Input::NodeProxy, proxies::node(cluster, target, name, port)).boxed());
         }
     }
+    let broken = seen.targets.iter().any(|t| !answered(seen, t));
+    for pod in seen.objects.kube_proxy_pods.iter().filter(|p| broken && pod::is_running(p)).take(MOST) {
+        let name = pod::name(pod);
+        let health = Probe {
+            vantage: Vantage::PodProxy,
+            target: None,
+            host: format!("kube-system/{name}"),
+            port: proxy::HEALTH_PORT,
+            node: pod::node(pod).map(str::to_owned),
+            pod: Some(name.to_owned()),
+            outcome: Outcome::Timeout,
+            millis: 0,
+        };
+        pending.push(fill(health, Input::PodProxy, proxies::kube_proxy(cluster, name)).boxed());
+    }
     for address in seen.addresses.iter().take(2) {
         pending.push(control(address, cluster.server_port).boxed());
         pending.push(control(address, unallocated(seen)).boxed());
     }
     let done = join_all(pending).await;
     file(snapshot, done);
+    // On a node the fallback takes the node's own port, and who listens there is seen.
+    if snapshot.stand.node.is_none() {
+        let index = Index::of(snapshot);
+        let broken = snapshot.targets.iter().filter(|t| !answered(snapshot, t));
+        let wanted: Vec<_> =
+            broken.filter_map(|t| Some((node_port(&index, t)?, t.path.clone(), t.marker.clone()))).collect();
+        let taken = tokio::task::spawn_blocking(move || {
+            // A forward of ours leads to the page, or keeps who asks waiting: it is nobody else.
+            let own = |outcome: &Outcome| {
+                outcome.is_right() || matches!(outcome, Outcome::Silent | Outcome::Http { status: 503, .. })
+            };
+            let others = wanted.iter().filter(|(port, path, marker)| {
+                let leads = || ask(LOOPBACK, *port, path, marker.as_deref(), GLANCE_LIMIT);
+                environment::is_taken(*port) && !leads().is_ok_and(|(outcome, _)| own(&outcome))
+            });
+            others.map(|(port, ..)| *port).collect()
+        });
+        snapshot.client.taken_ports = taken.await.unwrap_or_default();
+    }
 }
 
 /// The port a browser dials: the nodePort that the target is expected at, else the one the Service has.
@@ -105,7 +148,8 @@ fn node_port(index: &Index<'_>, target: &Target) -> Option<u16> {
     target.node_port.or_else(of_service)
 }
 
-fn answered(snapshot: &Snapshot, target: &Target) -> bool {
+/// Whether the page answered where it was dialled first.
+pub fn answered(snapshot: &Snapshot, target: &Target) -> bool {
     let name = target.to_string();
     let mine = |vantage| {
         let found = snapshot.probes.iter().filter(move |p| p.vantage == vantage);
@@ -141,6 +185,22 @@ async fn in_small_packets(ip: std::net::IpAddr, port: u16, target: &Target) -> T
 #[cfg(not(target_os = "linux"))]
 async fn in_small_packets(_ip: std::net::IpAddr, _port: u16, _target: &Target) -> Tried {
     Err(GapReason::NothingThere)
+}
+
+/// What a browser sees that knows the environment's proxy and no exception for this address.
+async fn through_proxy(
+    proxy: &HttpProxy,
+    address: &Address,
+    target: &Target,
+    port: u16,
+    limit: Duration,
+) -> Result<Probe, Gap> {
+    let base = probe(Vantage::HttpProxy, target, &address.ip.to_string(), port);
+    let base = Probe { node: address.node.clone(), ..base };
+    let authority = format!("{}:{port}", address.url_host());
+    let (proxy, path, marker) = (proxy.host.clone(), target.path.clone(), target.marker.clone());
+    let work = move || environment::through(&proxy, &authority, &path, marker.as_deref(), limit);
+    fill(base, Input::HttpProxy, blocking(work)).await
 }
 
 /// A port that says something about the way to the address, not about a target.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::{Cluster, innermost};
 use super::dial;
+use crate::facts::proxy;
 use crate::model::{GapReason, Outcome, Target};
 
 /// The API server waits some 30 s for a dead backend; we do not.
@@ -17,16 +18,27 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// GET through `pods/NAME:PORT/proxy`.
 pub async fn pod(cluster: &Cluster, target: &Target, pod: &str, port: u16) -> Result<(Outcome, Duration), GapReason> {
     let path = format!("/api/v1/namespaces/{}/pods/{pod}:{port}/proxy{}", target.namespace, target.path);
-    get(cluster, &path, target, "pods/proxy").await
+    get(cluster, &path, target.marker.as_deref(), "pods/proxy").await
+}
+
+/// GET of kube-proxy's own health check through `pods/NAME:PORT/proxy`: its pods live in the node's network.
+pub async fn kube_proxy(cluster: &Cluster, pod: &str) -> Result<(Outcome, Duration), GapReason> {
+    let path = format!("/api/v1/namespaces/kube-system/pods/{pod}:{}/proxy/healthz", proxy::HEALTH_PORT);
+    get(cluster, &path, None, "pods/proxy").await
 }
 
 /// GET through `nodes/NAME:PORT/proxy`.
 pub async fn node(cluster: &Cluster, target: &Target, node: &str, port: u16) -> Result<(Outcome, Duration), GapReason> {
     let path = format!("/api/v1/nodes/{node}:{port}/proxy{}", target.path);
-    get(cluster, &path, target, "nodes/proxy").await
+    get(cluster, &path, target.marker.as_deref(), "nodes/proxy").await
 }
 
-async fn get(cluster: &Cluster, path: &str, target: &Target, resource: &str) -> Result<(Outcome, Duration), GapReason> {
+async fn get(
+    cluster: &Cluster,
+    path: &str,
+    marker: Option<&str>,
+    resource: &str,
+) -> Result<(Outcome, Duration), GapReason> {
     let start = Instant::now();
     let request = http::Request::get(path)
         .header(http::header::ACCEPT, "text/html, */*")
@@ -50,13 +62,14 @@ async fn get(cluster: &Cluster, path: &str, target: &Target, resource: &str) -> 
         {
             let message = own.get("message").and_then(|m| m.as_str()).unwrap_or_default();
             match status {
-                401 | 403 => return Err(GapReason::Denied { verb: "get".to_owned(), resource: resource.to_owned() }),
+                401 => return Err(GapReason::Unauthorized),
+                403 => return Err(GapReason::Denied { verb: "get".to_owned(), resource: resource.to_owned() }),
                 _ => failure(message),
             }
         }
         _ if dial::wants_tls(status, &body) => Outcome::Tls,
         _ => {
-            let right = target.marker.as_deref().is_none_or(|m| body.windows(m.len()).any(|w| w == m.as_bytes()));
+            let right = marker.is_none_or(|m| body.windows(m.len()).any(|w| w == m.as_bytes()));
             Outcome::Http { status, right }
         }
     };
@@ -64,7 +77,7 @@ async fn get(cluster: &Cluster, path: &str, target: &Target, resource: &str) -> 
 }
 
 /// The class of a dial that failed inside the API server or the container runtime, from Go's wording.
-fn failure(message: &str) -> Outcome {
+pub(super) fn failure(message: &str) -> Outcome {
     let has = |words: &str| message.contains(words);
     if has("connection refused") {
         Outcome::Refused

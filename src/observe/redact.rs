@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Probe as Co
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::scrub::scrub;
-use crate::facts::{Index, log};
+use crate::facts::{Index, cilium, log};
 use crate::model::{Gap, GapReason, Outcome, Probe, Snapshot};
 
 /// What stands in the place of what was removed.
@@ -45,6 +45,9 @@ const READ_FLAGS: [&str; 6] = [
     "--nodeport-addresses",
     "--cluster-cidr",
 ];
+
+/// What is read of the metadata of objects that are kept as they are.
+const READ_METADATA: [&str; 4] = ["name", "namespace", "uid", "labels"];
 
 /// Environment variables whose values are read.
 const READ_VARIABLES: [&str; 1] = ["FELIX_BPFENABLED"];
@@ -148,6 +151,15 @@ pub fn redact(mut snapshot: Snapshot) -> Snapshot {
         for (file, text) in config.data.iter_mut().flatten() {
             *text = configuration(file, text);
         }
+    }
+    if let Some(config) = objects.cilium_config.as_mut() {
+        clean(&mut config.metadata);
+        config.binary_data = None;
+        config.data.iter_mut().for_each(|data| data.retain(|key, _| cilium::READ.contains(&key.as_str())));
+    }
+    for policy in &mut objects.other_policies {
+        let Some(metadata) = policy.get_mut("metadata").and_then(|m| m.as_object_mut()) else { continue };
+        metadata.retain(|key, _| READ_METADATA.contains(&key.as_str()));
     }
     snapshot
 }

@@ -12,6 +12,9 @@ use crate::model::{Act, ActionName, Allow, Confidence, Finding, Plan, Severity, 
 /// Codes of causes where a policy or a mesh denies on purpose.
 const DENIED_ON_PURPOSE: std::ops::RangeInclusive<u16> = 7000..=7999;
 
+/// Among them the mesh's proxy that fails: nobody meant that.
+const MISHAP: u16 = 7006;
+
 /// Codes of causes in the pod itself, which every way into it meets: it listens on no port, or speaks TLS on it.
 const MET_INSIDE: [u16; 2] = [2302, 2304];
 
@@ -103,7 +106,7 @@ impl Choice<'_, '_> {
 
     /// Policy or mesh says no on purpose.
     fn denied(&self) -> bool {
-        self.errors.iter().any(|f| DENIED_ON_PURPOSE.contains(&f.code.0))
+        self.errors.iter().any(|f| DENIED_ON_PURPOSE.contains(&f.code.0) && f.code.0 != MISHAP)
     }
 
     /// Whether a forward would lead to the page as things are: a ready pod that listens, on the port that is known to be

@@ -91,6 +91,8 @@ fn attempt(style: &Style, probe: &Probe) -> String {
         Vantage::PortForward => Text::new("render.vantage.port_forward"),
         Vantage::NodeToPod => Text::new("render.vantage.node_to_pod"),
         Vantage::SmallPackets => Text::new("render.vantage.small_packets"),
+        Vantage::HttpProxy => Text::new("render.vantage.http_proxy"),
+        Vantage::Kubelet => Text::new("render.vantage.kubelet"),
     });
     let host = if probe.host.contains(':') { format!("[{}]", probe.host) } else { probe.host.clone() };
     format!("{from} {host}:{} -> {} ({}ms)", probe.port, outcome(style, &probe.outcome), probe.millis)
@@ -150,6 +152,10 @@ pub fn input(style: &Style, input: Input) -> String {
         Input::Rules => Text::new("render.input.rules"),
         Input::NodeSettings => Text::new("render.input.node_settings"),
         Input::Firewall => Text::new("render.input.firewall"),
+        Input::Answering => Text::new("render.input.answering"),
+        Input::HttpProxy => Text::new("render.input.http_proxy"),
+        Input::Kubelet => Text::new("render.input.kubelet"),
+        Input::OtherPolicies => Text::new("render.input.other_policies"),
     })
 }
 
@@ -159,6 +165,7 @@ pub fn reason(style: &Style, reason: &GapReason) -> String {
         GapReason::Denied { verb, resource } => {
             Text::new("render.gap.denied").with("verb", verb).with("resource", resource)
         }
+        GapReason::Unauthorized => Text::new("render.gap.unauthorized"),
         GapReason::NotRoot => Text::new("render.gap.not_root"),
         GapReason::NotOnNode => Text::new("render.gap.not_on_node"),
         GapReason::NoProgram { program } => Text::new("render.gap.no_program").with("program", program),

@@ -113,7 +113,7 @@ fn an_expired_token_is_code_3_and_names_the_server() {
     let bin = Bin::new();
     let config = kubeconfig(bin.home(), &server.url());
     for args in [&["diagnose"][..], &["fix", "--yes"]] {
-        refused(&bin.run(&[args, &["--kubeconfig", &config]].concat()), 3, &["401", &server.address()]);
+        refused(&bin.run(&[args, &["--kubeconfig", &config]].concat()), 3, &["401", "BA0201", &server.address()]);
     }
     assert_eq!(server.writes(), Vec::<String>::new());
 }
@@ -125,7 +125,7 @@ fn a_denied_right_is_code_3_and_names_what_was_denied() {
     let config = kubeconfig(bin.home(), &server.url());
     for args in [&["diagnose", "productpage"][..], &["fix", "--yes", "productpage"]] {
         let ended = bin.run(&[args, &["--kubeconfig", &config]].concat());
-        refused(&ended, 3, &["services", "bookinfo"]);
+        refused(&ended, 3, &["services", "bookinfo", "BA0202"]);
     }
     assert_eq!(server.writes(), Vec::<String>::new());
 }

@@ -70,9 +70,7 @@ mod tests {
         sample.0["host"]["rules"]["nodePorts"][0]["port"] = json!(31234);
         let other = json!({"metadata": {"name": "goldpinger", "namespace": "monitoring"}, "spec": {"type": "NodePort",
             "ports": [{"port": 80, "nodePort": 30080, "protocol": protocol}]}});
-        if let Some(services) = sample.objects("services").as_array_mut() {
-            services.push(other);
-        }
+        sample.add("services", other);
         sample.answer(json!({"outcome": "http", "status": 404, "right": false}));
         sample
     }

@@ -122,9 +122,7 @@ mod tests {
         let strange = json!({"vantage": "podProxy", "target": "bookinfo/productpage", "port": 9080, "millis": 2,
             "host": "bookinfo/details-v1-5f4d-fghij", "pod": "details-v1-5f4d-fghij", "outcome": "http",
             "status": 404, "right": false});
-        if let Some(probes) = sample.0["probes"].as_array_mut() {
-            probes.push(strange);
-        }
+        sample.probe(strange);
         sample.answer(json!({"outcome": "http", "status": 404, "right": false}));
         assert_eq!(sample.said(), [(1203, Severity::Error)]);
         let found = sample.finding(1203);

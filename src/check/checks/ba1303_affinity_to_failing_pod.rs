@@ -62,9 +62,7 @@ mod tests {
         }
         let probe = json!({"vantage": "podProxy", "target": "bookinfo/productpage", "port": 9080, "millis": 2,
             "host": "bookinfo/productpage-v1-7d8c-zzzzz", "pod": "productpage-v1-7d8c-zzzzz", "outcome": "refused"});
-        if let Some(probes) = sample.0["probes"].as_array_mut() {
-            probes.push(probe);
-        }
+        sample.probe(probe);
         sample.0["host"]["rules"]["nodePorts"][0]["backends"] = json!(["10.244.1.7:9080", "10.244.1.9:9080"]);
         sample
     }

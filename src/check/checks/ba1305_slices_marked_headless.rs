@@ -81,9 +81,7 @@ mod tests {
         let mut second = sample.objects("endpointSlices")[0].clone();
         second["metadata"]["name"] = json!("productpage-second");
         second["metadata"]["labels"] = json!({"kubernetes.io/service-name": "productpage"});
-        if let Some(slices) = sample.objects("endpointSlices").as_array_mut() {
-            slices.push(second);
-        }
+        sample.add("endpointSlices", second);
         assert!(sample.said().iter().all(|(code, _)| *code != 1305));
     }
 }

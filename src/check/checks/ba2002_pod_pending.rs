@@ -66,9 +66,7 @@ fn warning(facts: &Facts<'_>, namespace: &str, pod: &str) -> Option<String> {
 fn forbidden<'a>(facts: &ServiceFacts<'a>) -> Option<(&'a str, &'a str)> {
     let deployment = facts.deployment.filter(|d| facts.deployment_matches && service::replicas(d) > 0)?;
     facts.live_pods().next().is_none().then_some(())?;
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
-    Some((deployment.metadata.name.as_deref()?, failure.message.as_deref().unwrap_or_default()))
+    Some((deployment.metadata.name.as_deref()?, service::replica_failure(deployment)?))
 }
 
 #[cfg(test)]

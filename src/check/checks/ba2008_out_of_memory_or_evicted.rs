@@ -114,9 +114,7 @@ mod tests {
         old["metadata"]["name"] = json!("productpage-v1-7d8c-old");
         old["status"] =
             json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
-        if let Some(pods) = sample.objects("pods").as_array_mut() {
-            pods.push(old);
-        }
+        sample.add("pods", old);
         assert_eq!(sample.said(), []);
         sample.objects("endpointSlices")[0]["endpoints"] = json!([]);
         if let Some(pods) = sample.objects("pods").as_array_mut() {

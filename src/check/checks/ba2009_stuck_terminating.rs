@@ -32,8 +32,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         if home.is_some_and(node::is_ready) {
             continue;
         }
-        // A replacement that serves makes the old one a matter of tidiness.
-        let replaced = service.usable().any(|e| e.pod != Some(pod::name(stuck)));
+        // A replacement that serves makes the old one a matter of tidiness, and so does one that is ready and that
+        // nobody has put among the endpoints: what is missing there is another's fault.
+        let ready = service.live_pods().any(pod::is_ready);
+        let replaced = ready || service.usable().any(|e| e.pod != Some(pod::name(stuck)));
         let object = ObjectRef::namespaced("Pod", &target.target.namespace, pod::name(stuck));
         let found = check
             .found(target, object.clone())
@@ -89,5 +91,24 @@ mod tests {
         let mut sample = terminating("2026-11-23T11:50:00Z");
         sample.objects("nodes")[1]["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
         assert!(sample.said().iter().all(|(code, _)| *code != 2009));
+    }
+
+    #[test]
+    fn a_replacement_that_the_controllers_have_not_listed_is_their_matter() {
+        let mut sample = terminating("2026-11-23T11:50:00Z");
+        let mut next = Sample::healthy().pod().clone();
+        next["metadata"]["name"] = json!("productpage-v1-7d8c-next");
+        next["status"]["podIP"] = json!("10.244.0.9");
+        sample.add("pods", next);
+        let lease = |name: &str, renewed: &str| {
+            json!({"metadata": {"name": name, "namespace": "kube-system"},
+                "spec": {"holderIdentity": "cp1_1", "renewTime": renewed}})
+        };
+        *sample.objects("leases") = json!([
+            lease("kube-controller-manager", "2026-11-23T11:50:00.000000Z"),
+            lease("kube-scheduler", "2026-11-23T11:59:59.000000Z")
+        ]);
+        let said = sample.said();
+        assert!(said.contains(&(1310, Severity::Error)) && !said.contains(&(2009, Severity::Error)), "{said:?}");
     }
 }

@@ -30,7 +30,7 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         return Vec::new();
     };
     // A mesh's proxy before the application may have answered in its stead: only past it the application is heard.
-    if reach.port_forward.is_empty() && service.live_pods().any(pod::has_istio) {
+    if reach.port_forward.is_empty() && service.live_pods().any(pod::is_meshed) {
         return Vec::new();
     }
     let status = match arrived.outcome {

@@ -1,7 +1,7 @@
 //! BA2306: some of the replicas answer rightly and others do not: every so many requests fail.
 
 use crate::check::{Check, Hop, where_it_hurts};
-use crate::facts::{Facts, TargetFacts, pod};
+use crate::facts::{Endpoint, Facts, TargetFacts, pod};
 use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -20,7 +20,9 @@ pub(crate) const CHECK: Check = Check {
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.exposed().filter(|s| s.is_sound()) else { return Vec::new() };
     let (mut good, mut bad): (Vec<&Probe>, Vec<(&str, &Probe)>) = (Vec::new(), Vec::new());
-    let mut names: Vec<&str> = service.usable().filter_map(|e| e.pod).collect();
+    // An endpoint whose pod is gone is no replica any more.
+    let there = |e: &&Endpoint<'_>| service.pods.is_empty() || service.pod_of(e).is_some();
+    let mut names: Vec<&str> = service.usable().filter(there).filter_map(|e| e.pod).collect();
     names.dedup();
     for name in &names {
         let probes: Vec<&Probe> = target.reach.to_pod(name).collect();
@@ -58,23 +60,11 @@ fn speaks_ill(outcome: &Outcome) -> bool {
 mod tests {
     use crate::check::sample::Sample;
     use crate::model::Severity;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn second_replica(outcome: &str) -> Sample {
         let mut sample = Sample::healthy();
-        let add = |list: &mut Value, item: Value| list.as_array_mut().into_iter().for_each(|l| l.push(item.clone()));
-        let mut pod = sample.pod().clone();
-        pod["metadata"]["name"] = json!("productpage-v1-7d8c-bad");
-        pod["status"]["podIP"] = json!("10.244.1.9");
-        add(sample.objects("pods"), pod);
-        let mut endpoint = sample.objects("endpointSlices")[0]["endpoints"][0].clone();
-        endpoint["addresses"] = json!(["10.244.1.9"]);
-        endpoint["targetRef"]["name"] = json!("productpage-v1-7d8c-bad");
-        add(&mut sample.objects("endpointSlices")[0]["endpoints"], endpoint);
-        let probe = json!({"vantage": "podProxy", "target": "bookinfo/productpage",
-            "host": "bookinfo/productpage-v1-7d8c-bad", "port": 9080, "pod": "productpage-v1-7d8c-bad",
-            "outcome": outcome, "millis": 2});
-        add(&mut sample.0["probes"], probe);
+        sample.second_pod("productpage-v1-7d8c-bad", "10.244.1.9", outcome);
         sample
     }
 
@@ -84,6 +74,15 @@ mod tests {
         assert_eq!(sample.said(), [(2306, Severity::Warning)]);
         sample.answer(json!({"outcome": "refused"}));
         assert_eq!(sample.said()[0], (2306, Severity::Error));
+    }
+
+    #[test]
+    fn an_endpoint_whose_pod_is_gone_is_the_controllers_matter() {
+        let mut sample = second_replica("refused");
+        if let Some(pods) = sample.objects("pods").as_array_mut() {
+            pods.pop();
+        }
+        assert!(sample.said().iter().all(|(code, _)| *code != 2306));
     }
 
     #[test]

@@ -113,9 +113,7 @@ mod tests {
         old["metadata"]["name"] = json!("kube-proxy-zzzzz");
         old["status"] =
             json!({"phase": "Failed", "reason": "Evicted", "message": "low on resource: ephemeral-storage"});
-        if let Some(pods) = sample.objects("kubeProxyPods").as_array_mut() {
-            pods.push(old);
-        }
+        sample.add("kubeProxyPods", old);
         assert_eq!(sample.said(), []);
         if let Some(pods) = sample.objects("kubeProxyPods").as_array_mut() {
             pods.remove(0);

@@ -91,9 +91,7 @@ mod tests {
 
     fn enforced() -> Sample {
         let mut sample = denied();
-        if let Some(sets) = sample.objects("daemonSets").as_array_mut() {
-            sets.push(json!({"metadata": {"name": "calico-node", "namespace": "kube-system"}}));
-        }
+        sample.add("daemonSets", json!({"metadata": {"name": "calico-node", "namespace": "kube-system"}}));
         sample.probes(&["podProxy", "nodeToPod"], None, json!({"outcome": "timeout"}));
         sample.answer(json!({"outcome": "timeout"}));
         sample

@@ -1,8 +1,8 @@
 //! BA7004: Istio's proxy before the pod takes the connection and ends it: it wants mutual TLS, and a browser speaks plain HTTP.
 
-use crate::check::{Check, Hop, field};
+use crate::check::{Check, Hop, field, mesh};
 use crate::facts::{Facts, TargetFacts, pod};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
+use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(7004),
@@ -18,37 +18,21 @@ pub(crate) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some(service) = target.stuck() else { return Vec::new() };
-    let reach = &target.reach;
-    let ended = |p: &&Probe| matches!(p.outcome, Outcome::Reset | Outcome::Empty);
-    let Some(arrived) = reach.decisive.iter().copied().find(ended) else { return Vec::new() };
-    let Some(guarded) = service.usable().filter_map(|e| service.pod_of(e)).find(|p| pod::has_istio(p)) else {
-        return Vec::new();
-    };
-    let name = pod::name(guarded);
-    let to_pod: Vec<&Probe> = reach.to_pod(name).collect();
-    let inside = reach.port_forward.iter().copied().find(|p| p.pod.as_deref() == Some(name));
-    // An application that ends connections itself does so inside its pod as well, where no mesh stands between.
-    let Some(inside) = inside.filter(|p| p.outcome.is_right() && to_pod.iter().all(ended)) else { return Vec::new() };
+    let ended = |o: &Outcome| matches!(o, Outcome::Reset | Outcome::Empty);
+    let Some(stopped) = mesh::stopped(target, pod::has_istio, ended) else { return Vec::new() };
+    let name = pod::name(stopped.pod);
     let object = ObjectRef::namespaced("Pod", &target.target.namespace, name);
-    let found = check
-        .found(target, object.clone())
-        .with("pod", name)
-        .with("allow", permissive(target, service.selector(), arrived_at(&to_pod, service)));
+    let found = check.found(target, object.clone()).with("pod", name).with("allow", permissive(target, &stopped));
     let proxy = field(&object, "spec.containers", "istio-proxy");
-    vec![found.because(proxy).because_of([arrived]).because_of(to_pod).because_of([inside])]
-}
-
-fn arrived_at(to_pod: &[&Probe], service: &crate::facts::ServiceFacts<'_>) -> u16 {
-    to_pod.first().map(|p| p.port).or_else(|| service.usable().find_map(|e| e.port)).unwrap_or_default()
+    vec![stopped.tell(found.because(proxy))]
 }
 
 /// The PeerAuthentication that lets plain HTTP in at this one port.
-fn permissive(
-    target: &TargetFacts<'_>,
-    selector: Option<&std::collections::BTreeMap<String, String>>,
-    port: u16,
-) -> serde_json::Value {
+fn permissive(target: &TargetFacts<'_>, stopped: &mesh::Stopped<'_>) -> serde_json::Value {
+    let service = target.service.as_ref();
+    let endpoint = || service.and_then(|s| s.usable().find_map(|e| e.port));
+    let port = stopped.to_pod.first().map(|p| p.port).or_else(endpoint).unwrap_or_default();
+    let selector = service.and_then(|s| s.selector());
     serde_json::json!({
         "apiVersion": "security.istio.io/v1",
         "kind": "PeerAuthentication",

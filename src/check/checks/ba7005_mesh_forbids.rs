@@ -1,8 +1,8 @@
 //! BA7005: Istio's proxy before the pod answers 403 in the application's stead: an AuthorizationPolicy forbids the request.
 
-use crate::check::{Check, Hop, field};
+use crate::check::{Check, Hop, field, mesh};
 use crate::facts::{Facts, TargetFacts, pod};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
+use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(7005),
@@ -18,24 +18,13 @@ pub(crate) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some(service) = target.stuck() else { return Vec::new() };
-    let reach = &target.reach;
-    let forbidden = |p: &&Probe| matches!(p.outcome, Outcome::Http { status: 403, right: false });
-    let Some(arrived) = reach.decisive.iter().copied().find(forbidden) else { return Vec::new() };
-    let Some(guarded) = service.usable().filter_map(|e| service.pod_of(e)).find(|p| pod::has_istio(p)) else {
-        return Vec::new();
-    };
-    let name = pod::name(guarded);
-    let to_pod: Vec<&Probe> = reach.to_pod(name).collect();
-    let inside = reach.port_forward.iter().copied().find(|p| p.pod.as_deref() == Some(name));
-    // Inside its pod, past the proxy, an application that forbids the request itself says 403 as well.
-    let Some(inside) = inside.filter(|p| p.outcome.is_right() && to_pod.iter().all(forbidden)) else {
-        return Vec::new();
-    };
+    let ended = |o: &Outcome| matches!(o, Outcome::Http { status: 403, right: false });
+    let Some(stopped) = mesh::stopped(target, pod::has_istio, ended) else { return Vec::new() };
+    let name = pod::name(stopped.pod);
     let object = ObjectRef::namespaced("Pod", &target.target.namespace, name);
     let found = check.found(target, object.clone()).with("pod", name).with("path", &target.target.path);
     let proxy = field(&object, "spec.containers", "istio-proxy");
-    vec![found.because(proxy).because_of([arrived]).because_of(to_pod).because_of([inside])]
+    vec![stopped.tell(found.because(proxy))]
 }
 
 #[cfg(test)]
