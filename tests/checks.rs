@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use bookaccess::check::{self, CATALOGUE};
+use bookaccess::check::{self, ABOUT_THE_LOOK, CATALOGUE};
 use bookaccess::facts::Facts;
 use bookaccess::i18n::{Locale, say};
-use bookaccess::model::{Code, Finding, Gap, GapReason, Input, Snapshot, Text, Vantage};
+use bookaccess::model::{Finding, Gap, GapReason, Input, Snapshot, Text, Vantage};
 use proptest::prelude::*;
 
 const TESTDATA: &str = "src/check/testdata";
@@ -157,9 +157,6 @@ fn checks_claim_no_more_than_the_catalogue() {
         }
     }
 }
-
-/// What these say is that something could not be seen: they appear with a gap, and accuse nobody.
-const ABOUT_THE_LOOK: [Code; 2] = [Code(202), Code(8001)];
 
 const INPUTS: [Input; 25] = [
     Input::Services,

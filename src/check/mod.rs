@@ -75,6 +75,9 @@ pub struct Skipped {
     pub reason: GapReason,
 }
 
+/// What these say is that something could not be seen: they appear with a gap, and accuse nobody.
+pub const ABOUT_THE_LOOK: [Code; 2] = [Code(202), Code(8001)];
+
 /// The entry of that code.
 pub fn find(code: Code) -> Option<&'static Check> {
     CATALOGUE.iter().find(|c| c.code == code)

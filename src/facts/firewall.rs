@@ -286,14 +286,30 @@ mod tests {
             ("nothing there", forward(&[], false, &[]), None),
             ("a policy", forward(&[], true, &[]), Some(Likely)),
             ("marked before the policy", forward(&[rule(&[marked], accept.clone(), None)], true, &[]), None),
-            ("a rule for the pods", forward(&[rule(&[pods.clone()], drop.clone(), None)], false, &[]), Some(Likely)),
-            ("counted", forward(&[rule(&[pods.clone()], drop.clone(), Some(3))], false, &[]), Some(Certain)),
-            ("not counted", forward(&[rule(&[pods.clone()], drop.clone(), Some(0))], false, &[]), None),
-            ("unsure, counted", forward(&[rule(&[odd.clone()], drop.clone(), Some(3))], false, &[]), Some(Likely)),
-            ("unsure", forward(&[rule(&[odd.clone()], drop.clone(), None)], false, &[]), None),
+            (
+                "a rule for the pods",
+                forward(&[rule(std::slice::from_ref(&pods), drop.clone(), None)], false, &[]),
+                Some(Likely),
+            ),
+            (
+                "counted",
+                forward(&[rule(std::slice::from_ref(&pods), drop.clone(), Some(3))], false, &[]),
+                Some(Certain),
+            ),
+            ("not counted", forward(&[rule(std::slice::from_ref(&pods), drop.clone(), Some(0))], false, &[]), None),
+            (
+                "unsure, counted",
+                forward(&[rule(std::slice::from_ref(&odd), drop.clone(), Some(3))], false, &[]),
+                Some(Likely),
+            ),
+            ("unsure", forward(&[rule(std::slice::from_ref(&odd), drop.clone(), None)], false, &[]), None),
             (
                 "an unsure accept before",
-                forward(&[rule(&[odd], accept.clone(), None), rule(&[pods.clone()], drop.clone(), None)], false, &[]),
+                forward(
+                    &[rule(&[odd], accept.clone(), None), rule(std::slice::from_ref(&pods), drop.clone(), None)],
+                    false,
+                    &[],
+                ),
                 None,
             ),
             (
@@ -313,7 +329,11 @@ mod tests {
             ),
             (
                 "in a chain of its own",
-                forward(&[rule(&[], mine.clone(), None)], false, &[chain(&[rule(&[pods.clone()], drop, None)])]),
+                forward(
+                    &[rule(&[], mine.clone(), None)],
+                    false,
+                    &[chain(&[rule(std::slice::from_ref(&pods), drop, None)])],
+                ),
                 Some(Likely),
             ),
             (

@@ -17,8 +17,9 @@ use crate::model::{Gap, GapReason, Outcome, Probe, Snapshot};
 pub const REMOVED: &str = "(removed)";
 
 /// Annotations whose values are read, by the beginnings of their names.
-const READ_ANNOTATIONS: [&str; 13] = [
+const READ_ANNOTATIONS: [&str; 14] = [
     "argocd.argoproj.io/",
+    "config.linkerd.io/",
     "deployment.kubernetes.io/",
     "endpoints.kubernetes.io/",
     "flannel.alpha.coreos.com/",

@@ -36,7 +36,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let (Some(seen), Some(well)) = (seen, well) else { return Vec::new() };
     // That kube-proxy fails on all nodes alike, the pods' own among them, is less likely than a firewall on each.
     let nodes = reach.node_proxy.iter().filter(|p| Some(p.port) == reach.port);
-    let stopped_on = |name: Option<&str>| name.and_then(|n| reach.through_node(n)).is_some_and(|p| stopped(p));
+    let stopped_on = |name: Option<&str>| name.and_then(|n| reach.through_node(n)).is_some_and(&stopped);
     let everywhere =
         nodes.clone().count() >= 2 && nodes.clone().all(|p| stopped(p)) && service.usable().all(|e| stopped_on(e.node));
     let config = ObjectRef::namespaced("ConfigMap", "kube-system", "kube-proxy");

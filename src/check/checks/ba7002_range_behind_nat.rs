@@ -16,7 +16,7 @@ pub(crate) const CHECK: Check = Check {
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods, Input::NetworkPolicies, Input::Nodes],
     either: &[],
     remedies: &[],
-    explains: &[Code(2301), Code(3018), Code(4004), Code(5011), Code(6001)],
+    explains: &[Code(2301), Code(3018), Code(4004), Code(5011), Code(5012), Code(6001)],
     run,
 };
 
