@@ -107,7 +107,10 @@ pub fn node_port_taken() -> Fault {
         cluster
             .apply(&service("first-come", &json!({"type": "NodePort", "selector": {"app": "nobody"}, "ports": ports})))
     };
-    Fault::new("another Service has the nodePort", take, |_: &Cluster| Ok(()))
+    let give_back = |cluster: &Cluster| {
+        cluster.kubectl(&["delete", "-n", NAMESPACE, "service", "first-come", "--ignore-not-found"]).map(drop)
+    };
+    Fault::new("another Service has the nodePort", take, give_back)
 }
 
 fn replaced(name: &str, make: impl Fn(&Cluster) -> Result<()> + Send + Sync + 'static) -> Fault {
