@@ -11,6 +11,7 @@ pub(crate) mod edge;
 pub(crate) mod host_port;
 pub(crate) mod mesh;
 pub mod path;
+pub(crate) mod proxy_log;
 pub mod runner;
 #[cfg(test)]
 pub(crate) mod sample;

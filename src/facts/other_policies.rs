@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::model::{ObjectRef, Snapshot};
 
-use super::policy;
+use super::{Facts, policy};
 
 /// The policies of the CNI that together keep strangers from this port of a pod, by name: all that select it, where
 /// neither one of them nor a NetworkPolicy admits what comes from outside.
-pub fn denying<'a>(snapshot: &'a Snapshot, pod: &Pod, port: u16) -> Vec<&'a Value> {
+pub fn denying<'a>(facts: &Facts<'a>, pod: &Pod, port: u16) -> Vec<&'a Value> {
     let mut selecting = Vec::new();
-    for policy in &snapshot.objects.other_policies {
+    for policy in &facts.snapshot.objects.other_policies {
         let closed = match kind(policy) {
             "CiliumNetworkPolicy" | "CiliumClusterwideNetworkPolicy" => cilium(policy, pod, port),
             "CalicoNetworkPolicy" | "CalicoGlobalNetworkPolicy" => calico(policy, pod, port),
@@ -24,8 +24,8 @@ pub fn denying<'a>(snapshot: &'a Snapshot, pod: &Pod, port: u16) -> Vec<&'a Valu
             None => {}
         }
     }
-    let own: Vec<_> = snapshot.objects.network_policies.iter().collect();
-    if policy::admits_somebody(&own, pod, port) {
+    let own = facts.index.policies(pod.metadata.namespace.as_deref().unwrap_or_default());
+    if policy::admits_somebody(own, pod, port) {
         return Vec::new();
     }
     selecting.sort_by_key(|p| name(p));

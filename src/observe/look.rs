@@ -133,9 +133,8 @@ async fn behind(cluster: &Cluster, mut snapshot: Snapshot) -> Snapshot {
     snapshot.objects.crash_logs = logs;
     snapshot.gaps.extend(gaps);
     count_again(&mut snapshot).await;
-    let targets = snapshot.targets.clone();
-    let wanted = targets.iter().any(|t| !probes::answered(&snapshot, t));
-    let homes = homes(&targets);
+    let wanted = snapshot.targets.iter().any(|t| !probes::answered(&snapshot, t));
+    let homes = homes(&snapshot.targets);
     let policies = async { if wanted { other_policies::list(cluster, &homes).await } else { Ok(Vec::new()) } };
     let (policies, ()) = futures::join!(policies, probes::second(cluster, &mut snapshot));
     match policies {

@@ -1,6 +1,6 @@
 //! BA3004: kube-proxy ends because it may not set the limits of connection tracking, as in a node that is itself a container.
 
-use crate::check::{Check, Hop, rules_lead_right, where_it_hurts};
+use crate::check::{Check, Hop, proxy_log, rules_lead_right, where_it_hurts};
 use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
@@ -24,8 +24,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     // Where it runs in spite of it, the line is of a run that ended long ago.
     let Some(trouble) = pod::trouble(sick) else { return Vec::new() };
     let name = pod::name(sick);
-    let said = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(|l| is_denied(l)));
-    let Some(line) = said else { return Vec::new() };
+    let Some(line) = proxy_log::last(facts, sick, is_denied) else { return Vec::new() };
     let object = ObjectRef::namespaced("Pod", "kube-system", name);
     let harmless = rules_lead_right(facts, target) == Some(true);
     let found = check.found(target, object.clone()).with("pod", name).with("node", node).severity(if harmless {

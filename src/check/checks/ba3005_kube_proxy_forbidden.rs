@@ -1,8 +1,10 @@
 //! BA3005: kube-proxy may not read Services, their endpoints or nodes any more: its rights in the cluster are lost.
 
-use crate::check::{Check, Hop, rules_lead_right, where_it_hurts};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::check::{Check, Hop, proxy_log};
 use crate::facts::{Facts, TargetFacts, log, pod};
-use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(3005),
@@ -24,28 +26,12 @@ const RECENT: i64 = 300;
 const NEEDED: [&str; 3] = ["services", "endpointslices", "nodes"];
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some((node, sick)) = target.reach.node.and_then(|n| facts.proxy.pods.get_key_value(n)) else {
-        return Vec::new();
-    };
-    let name = pod::name(sick);
     // What a run that ended last said holds until the next one; a run that goes on must have said it lately.
-    let crashes = pod::trouble(sick).is_some();
-    let telling = |line: &&str| is_forbidden(line) && (crashes || log::is_recent(line, facts.now(), RECENT));
-    let said = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(telling));
-    let Some(line) = said else { return Vec::new() };
-    let object = ObjectRef::namespaced("Pod", "kube-system", name);
-    let leads = rules_lead_right(facts, target);
-    let severity = if leads == Some(true) { Severity::Warning } else { where_it_hurts(target) };
-    // That the rights are gone is certain; that this breaks the page only where its rules are seen to be wrong.
-    let sure = severity == Severity::Warning || leads == Some(false) || crashes;
-    let found = check
-        .found(target, object.clone())
-        .with("pod", name)
-        .with("node", node)
-        .severity(severity)
-        .confidence(if sure { Confidence::Certain } else { Confidence::Likely });
-    let log = Evidence::Log { object, line: line.trim().to_owned() };
-    vec![found.because(log).because_of(target.reach.failure())]
+    let crashes = |sick: &Pod| pod::trouble(sick).is_some();
+    let telling =
+        |sick: &Pod, line: &str| is_forbidden(line) && (crashes(sick) || log::is_recent(line, facts.now(), RECENT));
+    let Some(said) = proxy_log::said(facts, target, telling) else { return Vec::new() };
+    vec![said.found(check, facts, target, crashes(said.pod)).because_of(target.reach.failure())]
 }
 
 /// RBAC's words (`cannot list resource "services" in API group …`), whose quotes klog may have escaped.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::check::{Check, Hop, field, rules_lead_right, where_it_hurts};
+use crate::check::{Check, Hop, field, proxy_log, rules_lead_right, where_it_hurts};
 use crate::facts::{Facts, TargetFacts, log, node, pod};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
@@ -38,8 +38,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some(node) = target.reach.node else { return Vec::new() };
     let Some(sick) = facts.proxy.pods.get(node) else { return Vec::new() };
     let name = pod::name(sick);
-    let said = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(|l| is_cut_off(l)));
-    let log = said.filter(|line| log::is_recent(line, facts.now(), RECENT));
+    let log = proxy_log::last(facts, sick, is_cut_off).filter(|line| log::is_recent(line, facts.now(), RECENT));
     let stranger = facts.proxy.server.filter(|s| is_strange(facts, s));
     let hurts = where_it_hurts(target) == Severity::Error && rules_lead_right(facts, target) != Some(true);
     let confidence = match (log, stranger) {

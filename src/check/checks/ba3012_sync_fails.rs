@@ -1,8 +1,10 @@
 //! BA3012: kube-proxy runs and follows the cluster, but cannot write its rules: the kernel or another program refuses them.
 
-use crate::check::{Check, Hop, rules_lead_right, where_it_hurts};
-use crate::facts::{Facts, TargetFacts, log, pod, proxy};
-use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Outcome, Severity};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::check::{Check, Hop, proxy_log};
+use crate::facts::{Facts, TargetFacts, log, proxy};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(3012),
@@ -30,27 +32,15 @@ const FAILED: [&str; 5] = [
 ];
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some((node, sick)) = target.reach.node.and_then(|n| facts.proxy.pods.get_key_value(n)) else {
-        return Vec::new();
-    };
-    let name = pod::name(sick);
-    let telling = |line: &&str| FAILED.iter().any(|w| line.contains(w)) && log::is_recent(line, facts.now(), RECENT);
-    let said = facts.snapshot.objects.kube_proxy_logs.get(name).and_then(|l| l.lines().rfind(telling));
-    let Some(line) = said.filter(|_| facts.proxy.runs_on(node)) else { return Vec::new() };
-    let object = ObjectRef::namespaced("Pod", "kube-system", name);
-    let leads = rules_lead_right(facts, target);
-    let severity = if leads == Some(true) { Severity::Warning } else { where_it_hurts(target) };
+    let telling =
+        |_: &Pod, line: &str| FAILED.iter().any(|w| line.contains(w)) && log::is_recent(line, facts.now(), RECENT);
+    let said = proxy_log::said(facts, target, telling).filter(|said| facts.proxy.runs_on(said.node));
+    let Some(said) = said else { return Vec::new() };
     // 503: an update has been waiting for longer than two sync periods.
-    let late = proxy::health(facts.snapshot, node).filter(|p| matches!(p.outcome, Outcome::Http { status: 503, .. }));
-    let sure = severity == Severity::Warning || leads == Some(false) || late.is_some();
-    let found = check
-        .found(target, object.clone())
-        .with("pod", name)
-        .with("node", node)
-        .severity(severity)
-        .confidence(if sure { Confidence::Certain } else { Confidence::Likely });
-    let log = Evidence::Log { object, line: line.trim().to_owned() };
-    vec![found.because(log).because_of(late).because_of(target.reach.failure())]
+    let late =
+        proxy::health(facts.snapshot, said.node).filter(|p| matches!(p.outcome, Outcome::Http { status: 503, .. }));
+    let found = said.found(check, facts, target, late.is_some());
+    vec![found.because_of(late).because_of(target.reach.failure())]
 }
 
 #[cfg(test)]

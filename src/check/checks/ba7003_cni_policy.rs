@@ -23,7 +23,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let mut to_pods: Vec<&Probe> = Vec::new();
     for endpoint in service.usable() {
         let (Some(pod), Some(port)) = (service.pod_of(endpoint), endpoint.port) else { return Vec::new() };
-        let denying = other_policies::denying(facts.snapshot, pod, port);
+        let denying = other_policies::denying(facts, pod, port);
         let Some(denies) = denying.first().copied() else { return Vec::new() };
         to_pods.extend(target.reach.to_pod(pod::name(pod)));
         first.get_or_insert((pod, port, denies));
