@@ -1,5 +1,6 @@
 //! Ways to break a cluster, as data: a name, how to inject it, how to heal it. One file a way.
 
+mod background;
 pub mod daemon;
 pub mod firewall;
 pub mod kube_proxy;

@@ -5,10 +5,6 @@
 //! What it knows of policies is what the rows need: pods by matchLabels; peers "everybody" or "nobody"; ports by number.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,6 +13,7 @@ use serde_json::{Value, json};
 use crate::app::NAMESPACE;
 use crate::cluster::Cluster;
 use crate::faults::Fault;
+use crate::faults::background::Background;
 use crate::page::{self, Seen};
 
 const TABLE: &str = "bookaccess_e2e_policy";
@@ -31,18 +28,18 @@ pub fn denies_all() -> Fault {
 
 /// As [`denies_all`], and it is enforced.
 pub fn denies_all_enforced() -> Fault {
-    let standing: Arc<Mutex<Option<Enforcer>>> = Arc::default();
-    let ending = Arc::clone(&standing);
+    let enforcing = Background::default();
+    let ending = enforcing.clone();
     Fault::new(
         "an enforced NetworkPolicy denies all ingress",
         move |cluster: &Cluster| {
-            *standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Enforcer::start(cluster));
+            enforcing.start(enforcer(cluster.clone()));
             deny_all(cluster)?;
             let url = format!("http://{}:{}/", cluster.public_address, crate::app::PORT);
             page::expect_failure(&cluster.client, &url, &[Seen::Timeout], Duration::from_secs(20)).map(drop)
         },
         move |cluster: &Cluster| {
-            drop(ending.lock().unwrap_or_else(PoisonError::into_inner).take());
+            ending.end();
             cluster.nodes.iter().try_for_each(|node| node.place.shell(&ruleset(&[])).map(drop))
         },
     )
@@ -57,39 +54,18 @@ fn deny_all(cluster: &Cluster) -> Result<()> {
     cluster.apply(&policy.to_string())
 }
 
-/// A thread that enforces until it is dropped.
-struct Enforcer {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Enforcer {
-    fn start(cluster: &Cluster) -> Self {
-        let (over, cluster) = (Arc::new(AtomicBool::new(false)), cluster.clone());
-        let end = Arc::clone(&over);
-        let thread = std::thread::spawn(move || {
-            let mut written = None;
-            while !end.load(Ordering::Relaxed) {
-                // A reading that fails leaves the rules as they are, as a plugin's does.
-                if let Ok(rules) = read(&cluster)
-                    && written.as_ref() != Some(&rules)
-                    && cluster.nodes.iter().all(|node| node.place.shell(&rules).is_ok())
-                {
-                    written = Some(rules);
-                }
-                std::thread::sleep(PAUSE);
-            }
-        });
-        Self { over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Enforcer {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+/// Reads the policies once, and writes the rules where they are no longer the same.
+fn enforcer(cluster: Cluster) -> impl FnMut() + Send {
+    let mut written = None;
+    move || {
+        // A reading that fails leaves the rules as they are, as a plugin's does.
+        if let Ok(rules) = read(&cluster)
+            && written.as_ref() != Some(&rules)
+            && cluster.nodes.iter().all(|node| node.place.shell(&rules).is_ok())
+        {
+            written = Some(rules);
         }
+        std::thread::sleep(PAUSE);
     }
 }
 
