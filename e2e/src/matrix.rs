@@ -38,8 +38,12 @@ pub enum End {
     LedAround,
     /// No allowed path exists: exit code 1 (or as the row says), nothing is left changed.
     Unreachable,
+    /// The page came up by itself, and `fix` waited for it. Nothing is written.
+    Awaited,
     /// The page works all the while. Nothing is written.
     Reachable,
+    /// The way is open all the while, and the application itself fails. Nothing is written.
+    OwnError,
 }
 
 /// One fault, and what must come of it.
@@ -157,7 +161,7 @@ fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
         inject()?;
     }
     let by = (row.by)(stage)?;
-    if row.end == End::Reachable {
+    if matches!(row.end, End::Reachable | End::OwnError) {
         return reachable(stage, row, &by, played);
     }
     stage.no_page(&row.seen)?;
@@ -171,15 +175,16 @@ fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
     Ok(())
 }
 
-/// The page is there all the while, whatever is told.
+/// The way is open all the while, whatever is told.
 fn reachable(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
-    stage.page(PAGE).context("with the fault")?;
+    let open = || if row.end == End::OwnError { stage.no_page(&row.seen) } else { stage.page(PAGE).map(|_| ()) };
+    open().context("with the fault")?;
     diagnose(row, by, played)?;
     let before = Versions::read(&stage.cluster, &[NAMESPACE])?;
     let start = Instant::now();
     by.must(&[&["fix", "--yes"], row.flags, row.targets].concat(), row.fix_exit.unwrap_or(0))?;
-    stage.page(PAGE).context("after fix")?;
-    played.page_ms = Some(start.elapsed().as_millis());
+    open().context("after fix")?;
+    played.page_ms = Some(start.elapsed().as_millis()).filter(|_| row.end == End::Reachable);
     before.must_equal(&Versions::read(&stage.cluster, &[NAMESPACE])?)?;
     "reachable".clone_into(&mut played.end);
     played.undone = true;
@@ -262,9 +267,10 @@ fn after(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<(
     }
     // Where none was opened there is none to stop.
     by.run(&["forward", "stop"])?;
-    if row.end == End::Repaired {
+    if let End::Repaired | End::Awaited = row.end {
         stage.page(PAGE).context("with the fallback stopped: it was not repaired")?;
-        "repaired".clone_into(&mut played.end);
+        let end = if row.end == End::Repaired { "repaired" } else { "waited for" };
+        end.clone_into(&mut played.end);
     } else {
         stage.no_page(&row.seen).context("with the fallback stopped: it was repaired, not led around")?;
         "led around".clone_into(&mut played.end);

@@ -19,6 +19,7 @@ pub(crate) mod stale;
 pub(crate) mod wall;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -142,6 +143,12 @@ impl Finding {
 /// A field as evidence.
 pub(crate) fn field(object: &ObjectRef, path: impl Into<String>, value: impl Into<Value>) -> Evidence {
     Evidence::Field { object: object.clone(), path: path.into(), value: value.into() }
+}
+
+/// What the application in a pod listens on, as evidence.
+pub(crate) fn listeners(pod: &ObjectRef, sockets: &[SocketAddr]) -> Evidence {
+    let sockets: Vec<String> = sockets.iter().map(SocketAddr::to_string).collect();
+    field(pod, "listeners", sockets)
 }
 
 /// For a cause that is certain from the objects alone: an Error, unless the page answers all the same.

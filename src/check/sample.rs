@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::{Report, run};
@@ -11,15 +13,21 @@ use crate::model::{Code, Gap, GapReason, Input, Severity, Snapshot};
 /// A snapshot as JSON, so that a test says in one line what it changes.
 pub(crate) struct Sample(pub Value);
 
+fn read(yaml: &str) -> Value {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
 impl Sample {
     /// A kubeadm cluster, seen as root on its control-plane node; the pod runs on the worker.
     pub(crate) fn healthy() -> Self {
-        Self(serde_saphyr::from_str(include_str!("testdata/healthy_kubeadm.yaml")).unwrap())
+        static READ: LazyLock<Value> = LazyLock::new(|| read(include_str!("testdata/healthy_kubeadm.yaml")));
+        Self(READ.clone())
     }
 
     /// The same cluster, seen from a laptop.
     pub(crate) fn from_laptop() -> Self {
-        Self(serde_saphyr::from_str(include_str!("testdata/healthy_laptop.yaml")).unwrap())
+        static READ: LazyLock<Value> = LazyLock::new(|| read(include_str!("testdata/healthy_laptop.yaml")));
+        Self(READ.clone())
     }
 
     pub(crate) fn objects(&mut self, list: &str) -> &mut Value {

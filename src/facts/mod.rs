@@ -23,8 +23,10 @@ pub mod reach;
 pub mod service;
 pub mod spared;
 
+use std::net::SocketAddr;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 
 use crate::model::{Gap, Input, Snapshot, Target, Vantage};
 
@@ -99,6 +101,12 @@ impl<'a> Facts<'a> {
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&'a Node> {
         self.index.node(name)
+    }
+
+    /// What the application in a pod of this node listens on; none where nobody looked.
+    pub fn sockets(&self, pod: &Pod) -> Option<&'a [SocketAddr]> {
+        let name = format!("{}/{}", pod.metadata.namespace.as_deref()?, pod::name(pod));
+        self.snapshot.host.as_ref()?.pod_sockets.get(&name).map(Vec::as_slice)
     }
 
     /// The message of the last warning about a pod that is of the wanted kind, by its reason and message.

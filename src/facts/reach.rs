@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::model::{Address, AddressSource, Outcome, Probe, Snapshot, Target, Vantage};
 
-use super::{Index, ServiceFacts, node};
+use super::{Index, ServiceFacts, node, pod};
 
 /// The probes of one target, sorted by vantage.
 pub struct Reach<'a> {
@@ -30,6 +30,9 @@ pub struct Reach<'a> {
     /// Whether the page answers at `address` as far as this standpoint can tell: on a node as root the outsider
     /// probe decides, elsewhere the client's dial. None where nobody could look.
     pub answers: Option<bool>,
+    /// The application itself fails (HTTP 500 and above), wherever it is asked. The way to it is open, so `answers` is
+    /// true.
+    pub own_error: bool,
     /// The probes that `answers` rests on.
     pub decisive: Vec<&'a Probe>,
 }
@@ -132,6 +135,7 @@ impl<'a> Reach<'a> {
             node: None,
             port: None,
             answers: None,
+            own_error: false,
             decisive: Vec::new(),
         };
         // A page that is meant to be at a port is judged there. Another one is where its Service put it, unless only
@@ -148,6 +152,12 @@ impl<'a> Reach<'a> {
         if let Some(Candidate { address, node, .. }) = chosen {
             (reach.answers, reach.decisive) = reach.judge(snapshot, address, *node, port);
             (reach.address, reach.node) = (Some(*address), *node);
+        }
+        // A mesh's proxy before the application may have failed in its stead: only past it the application is heard.
+        let past_mesh = !reach.port_forward.is_empty() || !service.is_some_and(|s| s.live_pods().any(pod::is_meshed));
+        reach.own_error = reach.answers == Some(false) && past_mesh && reach.is_own_error();
+        if reach.own_error {
+            reach.answers = Some(true);
         }
         reach
     }
@@ -202,6 +212,21 @@ impl<'a> Reach<'a> {
     /// The page does not answer, and not because packets vanish or the way is missing: somebody turns them away.
     pub fn is_turned_away(&self) -> bool {
         self.answers == Some(false) && self.decisive.iter().any(|p| matches!(p.outcome, Outcome::Refused))
+    }
+
+    /// What came along the open way, where it is not the page and the pods themselves say the like: the dial that
+    /// arrived, and those of the pods.
+    pub fn own_answer(&self) -> Option<(&'a Probe, Vec<&'a Probe>)> {
+        let strange = |p: &&Probe| matches!(p.outcome, Outcome::Http { right: false, .. } | Outcome::NotHttp);
+        let arrived = self.decisive.iter().copied().find(strange)?;
+        let pods = self.pod_proxy.iter().chain(&self.node_to_pod).chain(&self.port_forward);
+        let pods: Vec<&Probe> = pods.copied().collect();
+        (!pods.is_empty() && pods.iter().all(strange)).then_some((arrived, pods))
+    }
+
+    fn is_own_error(&self) -> bool {
+        let fails = |p: &Probe| matches!(p.outcome, Outcome::Http { status: 500.., .. });
+        self.own_answer().is_some_and(|(arrived, pods)| fails(arrived) && pods.into_iter().all(fails))
     }
 
     /// Probes made of one pod's address, through the API server or from this node.

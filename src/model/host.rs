@@ -75,6 +75,9 @@ pub struct Host {
     /// Process name of what listens on a port, by port; ours is `kubectl-bookaccess`.
     #[serde(default)]
     pub listeners: BTreeMap<u16, String>,
+    /// What the pods on this node listen on, by `namespace/name`: of those that refused a probe.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pod_sockets: BTreeMap<String, Vec<SocketAddr>>,
     /// Pod networks (CIDR as text) of other nodes that this node's routing table does not lead to.
     #[serde(default)]
     pub unrouted_pod_cidrs: Vec<String>,

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use super::addresses::{Wanted, candidates};
 use super::client::Cluster;
 use super::targets::{self, Seen};
-use super::{answering, environment, node, objects, other_policies, probes, redact};
+use super::{answering, environment, node, objects, other_policies, probes, redact, sockets};
 use crate::model::snapshot::SNAPSHOT_VERSION;
 use crate::model::{
     Client, Gap, GapReason, Input, Kind, Objects, Outcome, Probe, Snapshot, Target, TargetWord, Vantage,
@@ -141,8 +141,16 @@ async fn behind(cluster: &Cluster, mut snapshot: Snapshot) -> Snapshot {
         Ok(found) => snapshot.objects.other_policies = found,
         Err(reason) => snapshot.gaps.push(Gap { input: Input::OtherPolicies, subject: None, reason }),
     }
+    read_sockets(&mut snapshot).await;
     redact::words(&mut snapshot);
     snapshot
+}
+
+/// Where pods of this node refused, what they listen on tells why.
+async fn read_sockets(snapshot: &mut Snapshot) {
+    let pods = sockets::refusing(snapshot);
+    let Some(host) = snapshot.host.as_mut().filter(|_| !pods.is_empty()) else { return };
+    host.pod_sockets = tokio::task::spawn_blocking(move || sockets::read(&pods)).await.unwrap_or_default();
 }
 
 /// Where the outsider probe failed, which of this node's counters rose meanwhile tells who stopped it.

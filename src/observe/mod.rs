@@ -23,6 +23,7 @@ pub mod proxies;
 pub mod redact;
 pub mod rules;
 mod scrub;
+mod sockets;
 pub mod targets;
 
 pub use client::{Cluster, Connection, connect};

@@ -1,5 +1,6 @@
 //! What this machine shows: whether it is a node, which one, and as root its rules, sockets, routes and sysctls.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -96,6 +97,7 @@ pub fn host(nodes: &[Node], stand: &Stand) -> (Option<Host>, Vec<Gap>) {
             addresses: devices.iter().flat_map(|d| d.addresses.iter().copied()).collect(),
             rules,
             listeners: listeners.join().unwrap_or_default(),
+            pod_sockets: BTreeMap::new(),
             unrouted_pod_cidrs,
             sysctls: sysctls(devices.iter().map(|d| d.name.as_str())),
             proxy_health: proxy_health.join().ok().flatten(),
@@ -132,7 +134,7 @@ const SYSCTLS: [&str; 7] = [
 ];
 
 /// Those settings, and what is set for single devices other than the node's ends of the pods' links.
-fn sysctls<'d>(devices: impl Iterator<Item = &'d str>) -> std::collections::BTreeMap<String, String> {
+fn sysctls<'d>(devices: impl Iterator<Item = &'d str>) -> BTreeMap<String, String> {
     let own = devices.filter(|d| !["veth", "cali", "lxc", "ba"].iter().any(|pod| d.starts_with(pod)));
     // A dot in a device's name stands for itself below /proc/sys.
     let of_device = own.flat_map(|device| {
@@ -216,7 +218,7 @@ fn covers(route: &str, cidr: &str) -> bool {
 }
 
 /// What listens on TCP ports, by port, as `ss` names the processes.
-fn listeners() -> std::collections::BTreeMap<u16, String> {
+fn listeners() -> BTreeMap<u16, String> {
     let Ok(text) = output("ss", &["-Hltnp"]) else {
         return Default::default();
     };

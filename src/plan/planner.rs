@@ -18,8 +18,9 @@ const MISHAP: u16 = 7006;
 /// Codes of causes in the pod itself, which every way into it meets: it listens on no port, or speaks TLS on it.
 const MET_INSIDE: [u16; 2] = [2302, 2304];
 
-/// Remedies of causes by which the port of the Service leads elsewhere than to the page.
-const OTHER_PORT: [ActionName; 3] = [ActionName::TargetPort, ActionName::ExchangeNodePorts, ActionName::Protocol];
+/// Remedies of causes by which the Service leads elsewhere than to the page.
+const ELSEWHERE: [ActionName; 4] =
+    [ActionName::TargetPort, ActionName::ExchangeNodePorts, ActionName::Protocol, ActionName::Selector];
 /// Codes of causes that stop packets before any rule or listener of ours sees them.
 const BEFORE_OURS: [u16; 1] = [4014];
 
@@ -109,14 +110,14 @@ impl Choice<'_, '_> {
         self.errors.iter().any(|f| DENIED_ON_PURPOSE.contains(&f.code.0) && f.code.0 != MISHAP)
     }
 
-    /// Whether a forward would lead to the page as things are: a ready pod that listens, on the port that is known to be
-    /// right.
+    /// Whether a forward would lead to the page as things are: to ready pods that listen, of the page alone, on the port
+    /// that is known to be right.
     fn carries(&self) -> bool {
         let ready = self.target.service.as_ref().is_some_and(|s| s.usable().any(|e| !e.terminating));
-        let other_port = |f: &Finding| f.remedies.iter().any(|r| OTHER_PORT.contains(r));
+        let elsewhere = |f: &Finding| f.remedies.iter().any(|r| ELSEWHERE.contains(r));
         let here = open_forward::here(self.facts, self.target).is_some();
         let unseen = |f: &Finding| here && BEFORE_OURS.contains(&f.code.0);
-        ready && !self.errors.iter().any(|f| other_port(f) || MET_INSIDE.contains(&f.code.0) || unseen(f))
+        ready && !self.errors.iter().any(|f| elsewhere(f) || MET_INSIDE.contains(&f.code.0) || unseen(f))
     }
 
     /// Plans the first rung that can be taken for this cause; false where there is none.

@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -16,15 +17,22 @@ use crate::facts::Facts;
 use crate::model::{Act, ActionName, Allow, Code, Confidence, Plan, Severity, Snapshot};
 
 pub(super) fn fixture(stem: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata").join(format!("{stem}.yaml"));
-    serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
+    fixtures()[stem].clone()
 }
 
-fn stems() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata");
-    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let yaml = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
-    yaml.map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+/// All fixtures by name, read once.
+fn fixtures() -> &'static BTreeMap<String, Value> {
+    static READ: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata");
+        let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        let yaml = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
+        yaml.map(|path| {
+            let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+            (stem, serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap())
+        })
+        .collect()
+    });
+    &READ
 }
 
 fn snapshot(value: &Value) -> Snapshot {
@@ -343,8 +351,8 @@ proptest! {
     /// For every fixture and any policy, from the node and from afar.
     #[test]
     fn a_plan_is_deterministic_permitted_disjoint_and_reversible(policy in policies(), afar in any::<bool>()) {
-        for stem in stems() {
-            let value = if afar { from_laptop(fixture(&stem)) } else { fixture(&stem) };
+        for stem in fixtures().keys() {
+            let value = if afar { from_laptop(fixture(stem)) } else { fixture(stem) };
             let before = snapshot(&value);
             let facts = Facts::derive(&before);
             let findings = check::run(&facts).findings;

@@ -94,7 +94,7 @@ pub fn rows() -> Vec<Row> {
             name: "wrong port in the container",
             app: |_| Ok(Bookinfo::page().bare().env("LISTEN", "0.0.0.0:9081")),
             codes: &["BA1101", "BA2302"],
-            end: End::Unreachable,
+            end: End::Repaired,
             ..around()
         },
         Row {
@@ -107,10 +107,10 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "slow start",
-            app: |_| Ok(Bookinfo::page().slow_by(40_000)),
+            app: |_| Ok(Bookinfo::page().bare().slow_by(25_000)),
             codes: &["BA2103"],
-            end: End::Repaired,
-            ..base()
+            end: End::Awaited,
+            ..around()
         },
         Row {
             name: "TLS on the port",
@@ -126,8 +126,7 @@ pub fn rows() -> Vec<Row> {
             seen: vec![Seen::status(500)],
             codes: &["BA2305"],
             exit: 0,
-            fix_exit: Some(0),
-            end: End::Unreachable,
+            end: End::OwnError,
             ..around()
         },
     ]

@@ -104,6 +104,6 @@ mod tests {
 
     #[test]
     fn an_application_that_fails_is_another_matter() {
-        assert_eq!(path(500).said(), [(2305, Severity::Error)]);
+        assert_eq!(path(500).said(), [(2305, Severity::Warning)]);
     }
 }

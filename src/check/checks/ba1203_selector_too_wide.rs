@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::check::{Check, Hop, field};
 use crate::facts::{Facts, ServiceFacts, TargetFacts, pod};
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1203),
@@ -16,8 +16,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods],
     either: &[],
-    // The narrower selector is a choice: the text proposes one.
-    remedies: &[],
+    remedies: &[ActionName::Selector],
     // A client kept on a pod is kept on a stranger's.
     explains: &[Code(1303), Code(2306), Code(3018)],
     run,

@@ -1,6 +1,8 @@
 //! BA2301: the application listens on the pod's loopback only.
 
-use crate::check::{Check, Hop, unless_it_answers};
+use std::net::SocketAddr;
+
+use crate::check::{Check, Hop, listeners, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
@@ -18,7 +20,7 @@ pub(crate) const CHECK: Check = Check {
     run,
 };
 
-fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
+fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = &target.service else { return Vec::new() };
     for sick in service.live_pods() {
         let name = pod::name(sick);
@@ -31,12 +33,20 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
             if !listens || !refused {
                 continue;
             }
+            // Through the API one that listens on another family looks the same: only its sockets prove it.
+            let sockets = facts.sockets(sick);
+            let open = |s: &&SocketAddr| s.port() == inside.port && !s.ip().is_loopback();
+            if sockets.into_iter().flatten().any(|s| open(&s)) {
+                continue;
+            }
+            let object = ObjectRef::namespaced("Pod", &target.target.namespace, name);
             let found = check
-                .found(target, ObjectRef::namespaced("Pod", &target.target.namespace, name))
+                .found(target, object.clone())
                 .with("pod", name)
                 .with("target_port", inside.port)
                 .severity(unless_it_answers(target))
-                .confidence(if inside.outcome.is_right() { Confidence::Certain } else { Confidence::Likely });
+                .confidence(if sockets.is_some() { Confidence::Certain } else { Confidence::Likely });
+            let found = sockets.into_iter().fold(found, |found, s| found.because(listeners(&object, s)));
             return vec![found.because_of([*inside]).because_of(from_outside)];
         }
     }
@@ -46,7 +56,7 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
 #[cfg(test)]
 mod tests {
     use crate::check::sample::Sample;
-    use crate::model::Severity;
+    use crate::model::{Confidence, Severity};
     use serde_json::json;
 
     fn loopback() -> Sample {
@@ -59,6 +69,20 @@ mod tests {
     #[test]
     fn inside_it_answers_and_from_outside_it_refuses() {
         assert_eq!(loopback().said(), [(2301, Severity::Error)]);
+    }
+
+    #[test]
+    fn its_sockets_prove_it_or_acquit_it() {
+        assert_eq!(loopback().finding(2301).confidence, Confidence::Likely);
+        for (socket, expected) in [("127.0.0.1:9080", Some(2301)), ("[::1]:9080", Some(2301)), ("[::]:9080", None)] {
+            let mut sample = loopback();
+            sample.0["host"]["podSockets"] = json!({"bookinfo/productpage-v1-7d8c-abcde": [socket]});
+            let found = sample.said().iter().map(|(code, _)| *code).find(|code| *code == 2301);
+            assert_eq!(found, expected, "{socket}");
+            if found.is_some() {
+                assert_eq!(sample.finding(2301).confidence, Confidence::Certain);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! BA2302: the Service leads to the port that the pods declare, but nothing listens on it inside the pod.
 
-use crate::check::{Check, Hop, unless_it_answers};
+use std::collections::BTreeSet;
+
+use crate::check::{Check, Hop, listeners, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
@@ -12,7 +14,7 @@ pub(crate) const CHECK: Check = Check {
     confidence: Confidence::Certain,
     inputs: &[Input::Services, Input::EndpointSlices, Input::Pods, Input::PortForward],
     either: &[Input::PodProxy, Input::NodeSettings],
-    remedies: &[ActionName::MendWorkload],
+    remedies: &[ActionName::TargetPort, ActionName::MendWorkload],
     explains: &[Code(3018)],
     run,
 };
@@ -37,14 +39,24 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         if pod::is_warming(sick, Some(port), facts.now()) {
             return Vec::new();
         }
-        blamed.get_or_insert((name, port, from_outside.into_iter().chain([*inside]).collect::<Vec<_>>()));
+        blamed.get_or_insert((sick, port, from_outside.into_iter().chain([*inside]).collect::<Vec<_>>()));
     }
-    let Some((name, port, telling)) = blamed else { return Vec::new() };
+    let Some((sick, port, telling)) = blamed else { return Vec::new() };
+    let name = pod::name(sick);
+    let object = ObjectRef::namespaced("Pod", &target.target.namespace, name);
+    let sockets = facts.sockets(sick);
+    let open = sockets.into_iter().flatten().filter(|s| !s.ip().is_loopback());
+    let open: BTreeSet<u16> = open.map(|s| s.port()).collect();
+    let list: Vec<String> = open.iter().map(u16::to_string).collect();
     let found = check
-        .found(target, ObjectRef::namespaced("Pod", &target.target.namespace, name))
+        .found(target, object.clone())
         .with("pod", name)
         .with("target_port", port)
+        .with("listens", list.join(", "))
+        // Of several ports nobody knows which is the page's.
+        .with("suggestion", Some(list.join("")).filter(|_| list.len() == 1).unwrap_or_default())
         .severity(unless_it_answers(target));
+    let found = sockets.into_iter().fold(found, |found, s| found.because(listeners(&object, s)));
     vec![found.because_of(telling)]
 }
 
@@ -67,6 +79,23 @@ mod tests {
         let mut sample = deaf();
         sample.blind("portForward");
         assert_eq!(sample.said(), []);
+    }
+
+    #[test]
+    fn the_port_that_it_listens_on_is_suggested() {
+        for (sockets, listens, suggestion) in [
+            (json!(["0.0.0.0:9081"]), "9081", "9081"),
+            (json!(["[::]:9081", "0.0.0.0:9081"]), "9081", "9081"),
+            (json!(["0.0.0.0:9081", "127.0.0.1:15000"]), "9081", "9081"),
+            (json!(["0.0.0.0:9081", "0.0.0.0:9090"]), "9081, 9090", "-"),
+            (json!([]), "-", "-"),
+        ] {
+            let mut sample = deaf();
+            sample.0["host"]["podSockets"] = json!({"bookinfo/productpage-v1-7d8c-abcde": sockets});
+            assert_eq!(sample.said(), [(2302, Severity::Error)]);
+            let found = sample.finding(2302);
+            assert_eq!((found.arg("listens"), found.arg("suggestion")), (listens, suggestion), "{sockets}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Hop};
 use crate::facts::{Facts, TargetFacts, pod};
-use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
+use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(2305),
@@ -18,17 +18,11 @@ pub(crate) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some(service) = target.stuck() else { return Vec::new() };
     let reach = &target.reach;
-    let strange = |p: &&Probe| matches!(p.outcome, Outcome::Http { right: false, .. } | Outcome::NotHttp);
+    let service = if reach.own_error { target.exposed() } else { target.stuck() };
+    let pod = service.and_then(|s| Some((s, s.usable().find_map(|e| e.pod)?)));
     // The way is open: what comes back along it is what the pod itself says.
-    let arrived = reach.decisive.iter().copied().find(strange);
-    let from_pod: Vec<&Probe> =
-        reach.pod_proxy.iter().chain(&reach.node_to_pod).chain(&reach.port_forward).copied().collect();
-    let pods_agree = !from_pod.is_empty() && from_pod.iter().all(strange);
-    let (Some(arrived), true, Some(pod)) = (arrived, pods_agree, service.usable().find_map(|e| e.pod)) else {
-        return Vec::new();
-    };
+    let (Some((service, pod)), Some((arrived, from_pod))) = (pod, reach.own_answer()) else { return Vec::new() };
     // A mesh's proxy before the application may have answered in its stead: only past it the application is heard.
     if reach.port_forward.is_empty() && service.live_pods().any(pod::is_meshed) {
         return Vec::new();
@@ -41,7 +35,8 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         .found(target, ObjectRef::namespaced("Pod", &target.target.namespace, pod))
         .with("pod", pod)
         .with("status", status)
-        .with("path", &target.target.path);
+        .with("path", &target.target.path)
+        .severity(if reach.own_error { Severity::Warning } else { Severity::Error });
     vec![found.because_of([arrived]).because_of(from_pod)]
 }
 
@@ -52,12 +47,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_application_that_fails_is_named_as_such() {
-        let mut sample = Sample::healthy();
-        let broken = json!({"outcome": "http", "status": 500, "right": false});
-        sample.probes(&["podProxy", "nodeToPod", "portForward"], None, broken.clone());
-        sample.answer(broken);
-        assert_eq!(sample.said(), [(2305, Severity::Error)]);
+    fn the_way_to_an_application_that_fails_is_open() {
+        for (status, severity, answers) in [(500, Severity::Warning, true), (404, Severity::Error, false)] {
+            let mut sample = Sample::healthy();
+            let broken = json!({"outcome": "http", "status": status, "right": false});
+            sample.probes(&["podProxy", "nodeToPod", "portForward"], None, broken.clone());
+            sample.answer(broken);
+            assert_eq!(sample.said(), [(2305, severity)]);
+            assert_eq!(sample.with_facts(|facts| facts.targets[0].reach.answers), Some(answers));
+        }
     }
 
     #[test]

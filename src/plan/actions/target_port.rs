@@ -37,7 +37,7 @@ fn right(target: &TargetFacts<'_>, service: &ServiceFacts<'_>, finding: &Finding
         .find(|p| p.outcome.is_right())
         .map(|p| PortRef::Number(p.port));
     let suggested = || match finding.arg("suggestion") {
-        "" => service.likely_container_port().map(|(_, port)| PortRef::Number(port)),
+        "" | "-" => service.likely_container_port().map(|(_, port)| PortRef::Number(port)),
         text => Some(text.parse().map_or_else(|_| PortRef::Name(text.to_owned()), PortRef::Number)),
     };
     answered.or_else(suggested).or_else(|| readiness(service))

@@ -1,0 +1,120 @@
+//! What the applications in this node's pods listen on, as the kernel tells root.
+//!
+//! Through the API an application that listens on loopback alone, on IPv6 alone or on another port looks the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::facts::pod;
+use crate::model::{Outcome, Snapshot};
+
+/// This node's pods that refused a probe: uid and `namespace/name`. Those on the host's network are left out, whose
+/// sockets are the node's.
+pub fn refusing(snapshot: &Snapshot) -> BTreeMap<String, String> {
+    let refused = snapshot.probes.iter().filter(|p| p.outcome == Outcome::Refused);
+    let refusing: BTreeSet<&str> = refused.filter_map(|p| p.pod.as_deref()).collect();
+    let here = snapshot.stand.node.as_deref();
+    let on_host = |p: &Pod| p.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let pods = snapshot.objects.pods.iter();
+    pods.filter(|p| here.is_some() && pod::node(p) == here && refusing.contains(pod::name(p)) && !on_host(p))
+        .filter_map(|p| Some((p.uid()?, format!("{}/{}", p.namespace()?, p.name_any()))))
+        .collect()
+}
+
+/// What those pods listen on, by `namespace/name`. A pod whose processes are not found is left out.
+pub fn read(pods: &BTreeMap<String, String>) -> BTreeMap<String, Vec<SocketAddr>> {
+    let mut found = BTreeMap::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(groups) = fs::read_to_string(process.path().join("cgroup")) else { continue };
+        let Some(pod) = pods.iter().find(|(uid, _)| is_of_pod(&groups, uid)).map(|(_, pod)| pod) else { continue };
+        let table = |name: &str| fs::read_to_string(process.path().join("net").join(name));
+        if let (false, Ok(v4)) = (found.contains_key(pod), table("tcp")) {
+            // Where IPv6 is off, its table is not there.
+            let v6 = table("tcp6").unwrap_or_default();
+            found.insert(pod.clone(), listening(&v4).chain(listening(&v6)).collect());
+        }
+    }
+    found
+}
+
+/// Whether `/proc/PID/cgroup` names the pod. systemd writes the uid with underscores.
+fn is_of_pod(groups: &str, uid: &str) -> bool {
+    groups.contains(&format!("pod{uid}")) || groups.contains(&format!("pod{}", uid.replace('-', "_")))
+}
+
+/// The local addresses of sockets in state LISTEN: `/proc/net/tcp` and `tcp6`, see proc(5). An address is printed as
+/// 32-bit words of the machine's byte order.
+fn listening(table: &str) -> impl Iterator<Item = SocketAddr> + '_ {
+    const LISTEN: &str = "0A";
+    table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, state) = (fields.next()?, fields.nth(1)?);
+        let (address, port) = local.split_once(':')?;
+        let words: Vec<u32> = (0..address.len() / 8)
+            .map(|at| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok())
+            .collect::<Option<_>>()?;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let ip: IpAddr = match bytes.len() {
+            4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
+            16 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+            _ => return None,
+        };
+        (state == LISTEN).then_some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+    })
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+
+    const HEAD: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+    #[test]
+    fn listening_sockets_are_read_and_others_are_not() {
+        for (line, expected) in [
+            ("   0: 00000000:2378 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1", Some("0.0.0.0:9080")),
+            (
+                "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1",
+                Some("127.0.0.1:8080"),
+            ),
+            ("   1: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000 0 0 1", None),
+            (
+                "   0: 00000000000000000000000000000000:2378 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 1",
+                Some("[::]:9080"),
+            ),
+            (
+                "   0: 00000000000000000000000001000000:2378 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 1",
+                Some("[::1]:9080"),
+            ),
+            ("   0: nonsense", None),
+        ] {
+            let read: Vec<String> = listening(&format!("{HEAD}{line}\n")).map(|s| s.to_string()).collect();
+            assert_eq!(read, expected.into_iter().collect::<Vec<_>>(), "{line}");
+        }
+    }
+
+    #[test]
+    fn our_own_listener_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+        assert!(listening(&table).any(|socket| socket == own));
+    }
+
+    #[test]
+    fn a_pod_is_found_by_either_way_of_writing_its_uid() {
+        let uid = "0b9c2f7e-1d3a-4c55-9e0f-6a7b8c9d0e1f";
+        for (groups, expected) in [
+            ("0::/kubepods/besteffort/pod0b9c2f7e-1d3a-4c55-9e0f-6a7b8c9d0e1f/3f", true),
+            ("0::/kubepods.slice/kubepods-pod0b9c2f7e_1d3a_4c55_9e0f_6a7b8c9d0e1f.slice/cri-3f.scope", true),
+            ("0::/system.slice/kubelet.service", false),
+        ] {
+            assert_eq!(is_of_pod(groups, uid), expected, "{groups}");
+        }
+    }
+}
