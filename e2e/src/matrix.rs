@@ -44,6 +44,24 @@ pub enum End {
     Reachable,
     /// The way is open all the while, and the application itself fails. Nothing is written.
     OwnError,
+    /// The API server lets the user see nothing: every verb ends at once and names the code. Nothing is written.
+    Refused,
+}
+
+/// What a row needs of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A control plane and two workers.
+    Plain,
+    /// Five nodes, so that two may be down that nobody needs.
+    FiveNodes,
+}
+
+impl Shape {
+    /// The shape of a cluster: it plays the rows that need just this.
+    pub fn of(cluster: &Cluster) -> Self {
+        if cluster.nodes.len() >= 5 { Self::FiveNodes } else { Self::Plain }
+    }
 }
 
 /// One fault, and what must come of it.
@@ -77,6 +95,7 @@ pub struct Row {
     pub end: End,
     /// `fix`'s exit code, where it is not what `end` says.
     pub fix_exit: Option<i32>,
+    pub shape: Shape,
     /// Part of the gate.
     pub quick: bool,
     /// Played in nftables mode as well.
@@ -102,6 +121,7 @@ impl Default for Row {
             flags: &[],
             end: End::Repaired,
             fix_exit: None,
+            shape: Shape::Plain,
             quick: false,
             in_both_modes: false,
         }
@@ -161,14 +181,17 @@ fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
         inject()?;
     }
     let by = (row.by)(stage)?;
+    if row.end == End::Refused {
+        return refused(stage, row, &by, played);
+    }
     if matches!(row.end, End::Reachable | End::OwnError) {
         return reachable(stage, row, &by, played);
     }
     stage.no_page(&row.seen)?;
     let before = Objects::read(&stage.cluster)?;
     diagnose(row, &by, played)?;
-    fix(stage, row, &by, played)?;
-    after(stage, row, &by, played)?;
+    let said = fix(stage, row, &by, played)?;
+    after(stage, row, &by, played).with_context(|| format!("fix said\n{said}"))?;
     by.must(&["fix", "--undo", "--yes"], 0)?;
     before.must_equal(&Objects::read(&stage.cluster)?).context("after --undo")?;
     played.undone = true;
@@ -189,6 +212,24 @@ fn reachable(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Resu
     "reachable".clone_into(&mut played.end);
     played.undone = true;
     path(by, row, played)
+}
+
+/// No verb can look, and each says why.
+fn refused(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+    let before = Versions::read(&stage.cluster, &[NAMESPACE])?;
+    for verb in [&["diagnose"][..], &["fix", "--yes"], &["status"], &["forward", "-n", NAMESPACE, "svc/productpage"]] {
+        let ended = by.must(verb, row.exit)?;
+        let named = row.codes.iter().any(|code| ended.stderr.contains(code));
+        ensure!(named, "{verb:?} names none of {:?}: {}", row.codes, ended.stderr);
+        if verb == ["diagnose"] {
+            played.diagnosed_ms = ended.took.as_millis();
+        }
+    }
+    played.found = row.codes.iter().map(|code| (*code).to_owned()).collect();
+    before.must_equal(&Versions::read(&stage.cluster, &[NAMESPACE])?)?;
+    "told".clone_into(&mut played.end);
+    played.undone = true;
+    Ok(())
 }
 
 /// Waits until the cause is told as the row says, by a look that did not have to wait for what is only seconds old.
@@ -229,8 +270,8 @@ fn judge(row: &Row, diagnosis: &Diagnosis) -> Result<()> {
     Ok(())
 }
 
-/// Runs `fix`, while an outside client looks for the page again and again.
-fn fix(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+/// Runs `fix`, while an outside client looks for the page again and again, and gives what it said.
+fn fix(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<String> {
     let reached = !matches!(row.end, End::Unreachable);
     let code = row.fix_exit.unwrap_or(if reached { 0 } else { 1 });
     let over = AtomicBool::new(false);
@@ -250,12 +291,12 @@ fn fix(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<()>
         (ended, watch.join().ok().flatten())
     });
     let ended = ended?;
+    let said = format!("{}\n{}", ended.stdout, ended.stderr);
     if reached {
-        let told = || format!("after fix\n{}\n{}", ended.stdout, ended.stderr);
-        stage.page(PAGE).with_context(told)?;
+        stage.page(PAGE).with_context(|| format!("after fix\n{said}"))?;
         played.page_ms = Some(first.unwrap_or_else(|| start.elapsed()).as_millis());
     }
-    Ok(())
+    Ok(said)
 }
 
 /// What carries the page, and whether it stays without a fallback.

@@ -10,7 +10,11 @@ use crate::cluster::Cluster;
 /// Annotations that controllers and the API server write: their counters go on when a change is undone.
 const CONTROLLER_WRITTEN: [&str; 2] = ["deployment.kubernetes.io/revision", "deprecated.daemonset.template.generation"];
 /// What fixes may touch. The journal itself is not part of the state that is compared.
-const KINDS: &str = "services,deployments,daemonsets,configmaps,namespaces";
+const KINDS: &str = "services,deployments,daemonsets,configmaps,namespaces,networkpolicies,clusterrolebindings";
+/// Kubelets write them all the time: only what their owner decided is compared.
+const NODES: &str = "nodes";
+/// Taints of this kind are written by the node controller, as the node comes and goes.
+const CONTROLLER_TAINTS: &str = "node.kubernetes.io/";
 const JOURNAL: &str = "bookaccess-journal";
 
 /// Kind, namespace and name to what the object's owner decided: spec or data, labels, annotations.
@@ -22,9 +26,9 @@ pub struct Objects(BTreeMap<String, Value>);
 pub struct Versions(BTreeMap<String, String>);
 
 impl Objects {
-    /// Every Service, Deployment, DaemonSet, ConfigMap and Namespace of the cluster.
+    /// Every object of those kinds in the cluster.
     pub fn read(cluster: &Cluster) -> Result<Self> {
-        let list = cluster.get(&["-A", KINDS])?;
+        let list = cluster.get(&["-A", &format!("{KINDS},{NODES}")])?;
         Ok(Self(items(&list)?.iter().map(|item| (key(item), canonical(item))).collect()))
     }
 
@@ -94,9 +98,15 @@ fn key(item: &Value) -> String {
 /// Spec or data, labels and annotations, without what controllers write.
 pub fn canonical(object: &Value) -> Value {
     let mut kept = Map::new();
-    for field in ["spec", "data", "binaryData"] {
+    for field in ["spec", "data", "binaryData", "roleRef", "subjects"] {
         if let Some(value) = object.get(field) {
             kept.insert(field.to_owned(), value.clone());
+        }
+    }
+    if let Some(taints) = kept.get_mut("spec").and_then(|spec| spec.get_mut("taints")).and_then(Value::as_array_mut) {
+        taints.retain(|taint| !taint["key"].as_str().is_some_and(|key| key.starts_with(CONTROLLER_TAINTS)));
+        if taints.is_empty() {
+            kept["spec"].as_object_mut().and_then(|spec| spec.remove("taints"));
         }
     }
     for field in ["labels", "annotations"] {

@@ -124,8 +124,8 @@ pub enum Act {
         listen_address: std::net::IpAddr,
         /// Whether it may lead the NodePort to itself by rules of its own (root on the node).
         front: bool,
-        /// The node's firewall stops what is forwarded for strangers, though the outsider probe gets through: the
-        /// listener, always in front, is the only way.
+        /// The outsider probe gets through where others do not: the node's firewall stops strangers, or a replica fails
+        /// those that it gets. The listener, always in front, is the only way for all.
         #[serde(default)]
         around: bool,
     },

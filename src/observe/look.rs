@@ -10,9 +10,7 @@ use super::client::Cluster;
 use super::targets::{self, Seen};
 use super::{answering, environment, node, objects, other_policies, probes, redact, sockets};
 use crate::model::snapshot::SNAPSHOT_VERSION;
-use crate::model::{
-    Client, Gap, GapReason, Input, Kind, Objects, Outcome, Probe, Snapshot, Target, TargetWord, Vantage,
-};
+use crate::model::{Client, Gap, GapReason, Input, Kind, Objects, Probe, Snapshot, Target, TargetWord, Vantage};
 
 /// Which targets the command line means.
 #[derive(Debug, Clone, Default)]
@@ -109,38 +107,57 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
 
 /// Looks at the targets. Total: what cannot be seen is a Gap.
 pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
-    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
-    probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
-    behind(cluster, snapshot).await
+    let begun = begin(cluster, targets, wanted).await;
+    complete(cluster, begun).await
 }
 
-/// Makes a look of a glance: the objects are not read again, only dials that were given up are made anew.
+/// Looks for about a second: enough to see that a page does not answer, and what the objects and the rules say of it.
+/// A dial that would fail later counts as a timeout.
+pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
+    let mut snapshot = begin(cluster, targets, wanted).await;
+    redact::words(&mut snapshot);
+    snapshot
+}
+
+async fn begin(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
+    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
+    let brought = probes::first(&snapshot, probes::GLANCE_LIMIT).await;
+    probes::file(&mut snapshot, brought);
+    snapshot
+}
+
+/// Makes a look of a glance: the objects are not read again. What the glance does not show: what crashed, what there was
+/// before, where the path breaks, and what becomes of the dials that it gave up. These take the longest, so all goes on
+/// side by side.
 pub async fn complete(cluster: &Cluster, glance: Snapshot) -> Snapshot {
     let mut snapshot = glance;
-    if snapshot.probes.iter().any(|p| p.outcome == Outcome::Timeout) {
-        snapshot.probes.retain(|p| p.vantage == Vantage::Kubelet);
-        snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe | Input::HttpProxy));
-        probes::first(&mut snapshot, probes::DIAL_LIMIT).await;
-    }
-    behind(cluster, snapshot).await
-}
-
-/// What the first dials do not show: what crashed, what there was before, and where the path breaks.
-async fn behind(cluster: &Cluster, mut snapshot: Snapshot) -> Snapshot {
-    let ((logs, gaps), revisions) =
-        futures::join!(objects::crash_logs(cluster, &snapshot), objects::revisions(cluster, &snapshot));
+    count_again(&mut snapshot).await;
+    let unclear = probes::is_unclear(&snapshot);
+    let wanted = snapshot.targets.iter().any(|t| !probes::answered(&snapshot, t));
+    let homes = homes(&snapshot.targets);
+    let seen = &snapshot;
+    let again = async { if unclear { Some(probes::first(seen, probes::DIAL_LIMIT).await) } else { None } };
+    let policies = async { if wanted { other_policies::list(cluster, &homes).await } else { Ok(Vec::new()) } };
+    let ((logs, gaps), revisions, policies, again, behind) = futures::join!(
+        objects::crash_logs(cluster, seen),
+        objects::revisions(cluster, seen),
+        policies,
+        again,
+        probes::second(cluster, seen),
+    );
     snapshot.objects.replica_sets = revisions;
     snapshot.objects.crash_logs = logs;
     snapshot.gaps.extend(gaps);
-    count_again(&mut snapshot).await;
-    let wanted = snapshot.targets.iter().any(|t| !probes::answered(&snapshot, t));
-    let homes = homes(&snapshot.targets);
-    let policies = async { if wanted { other_policies::list(cluster, &homes).await } else { Ok(Vec::new()) } };
-    let (policies, ()) = futures::join!(policies, probes::second(cluster, &mut snapshot));
     match policies {
         Ok(found) => snapshot.objects.other_policies = found,
         Err(reason) => snapshot.gaps.push(Gap { input: Input::OtherPolicies, subject: None, reason }),
     }
+    if let Some(again) = again {
+        probes::forget_first(&mut snapshot);
+        probes::file(&mut snapshot, again);
+    }
+    probes::file(&mut snapshot, behind);
+    probes::find_taken_ports(&mut snapshot).await;
     read_sockets(&mut snapshot).await;
     redact::words(&mut snapshot);
     snapshot
@@ -166,15 +183,6 @@ async fn count_again(snapshot: &mut Snapshot) {
         host
     });
     snapshot.host = Some(counted.await.unwrap_or(before));
-}
-
-/// Looks for about a second: enough to see that a page does not answer, and what the objects and the rules say of it.
-/// A dial that would fail later counts as a timeout.
-pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
-    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
-    probes::first(&mut snapshot, probes::GLANCE_LIMIT).await;
-    redact::words(&mut snapshot);
-    snapshot
 }
 
 async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {

@@ -25,10 +25,12 @@ type Pending<'a> = BoxFuture<'a, Result<Probe, Gap>>;
 /// What a vantage gives: the outcome and how long it took, or why it could not be had.
 type Tried = Result<(Outcome, Duration), GapReason>;
 
+/// What the probes of a phase brought: see [`file`].
+pub type Brought = Vec<Result<Probe, Gap>>;
+
 /// Dials every candidate address of every target, and as root the node through an outsider namespace; each dial may
 /// take `limit`.
-pub async fn first(snapshot: &mut Snapshot, limit: Duration) {
-    let seen: &Snapshot = snapshot;
+pub async fn first(seen: &Snapshot, limit: Duration) -> Brought {
     let mut pending: Vec<Pending<'_>> = Vec::new();
     let index = Index::of(seen);
     for (target, port) in seen.targets.iter().filter_map(|t| Some((t, node_port(&index, t)?))) {
@@ -47,21 +49,41 @@ pub async fn first(snapshot: &mut Snapshot, limit: Duration) {
     let outsiders = outsiders(seen, limit);
     #[cfg(not(target_os = "linux"))]
     let outsiders = async { Vec::new() };
-    let (clients, outsiders) = futures::join!(join_all(pending), outsiders);
-    file(snapshot, clients.into_iter().chain(outsiders));
+    let (mut brought, outsiders) = futures::join!(join_all(pending), outsiders);
+    brought.extend(outsiders);
+    brought
+}
+
+/// Whether dials were given up before they could tell why nobody answers.
+pub fn is_unclear(snapshot: &Snapshot) -> bool {
+    let given_up = |o: &Outcome| matches!(o, Outcome::Timeout | Outcome::Silent | Outcome::Stalled);
+    snapshot.probes.iter().any(|p| p.vantage != Vantage::Kubelet && given_up(&p.outcome))
+}
+
+/// Forgets what [`first`] brought.
+pub fn forget_first(snapshot: &mut Snapshot) {
+    snapshot.probes.retain(|p| p.vantage == Vantage::Kubelet);
+    snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe | Input::HttpProxy));
 }
 
 /// Looks behind: pods through the API server, by port-forward and from this node; nodes through the API server.
-/// Only for targets that did not answer rightly.
-pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
-    let seen: &Snapshot = snapshot;
+/// Only for targets that did not answer rightly, and the pods of one whose answer says little of the others.
+pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
     let mut pending: Vec<Pending<'_>> = Vec::new();
     let index = Index::of(seen);
     for target in &seen.targets {
+        let facts = ServiceFacts::derive(&index, target);
         if answered(seen, target) {
+            if seen.targets.len() <= MOST && facts.as_ref().is_some_and(is_doubtful) {
+                let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
+                for (pod, port) in endpoints.take(MOST / 2).filter_map(|e| e.pod.zip(e.port)) {
+                    let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
+                    let base = Probe { pod: Some(pod.to_owned()), ..base };
+                    pending.push(fill(base, Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
+                }
+            }
             continue;
         }
-        let facts = ServiceFacts::derive(&index, target);
         let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
         for endpoint in endpoints.take(MOST / 2) {
             let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
@@ -116,9 +138,12 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
         pending.push(control(address, cluster.server_port).boxed());
         pending.push(control(address, unallocated(seen)).boxed());
     }
-    let done = join_all(pending).await;
-    file(snapshot, done);
-    // On a node the fallback takes the node's own port, and who listens there is seen.
+    join_all(pending).await
+}
+
+/// Ports of this machine that a fallback would listen on, and somebody else does. On a node it takes the node's own
+/// port, and who listens there is seen.
+pub async fn find_taken_ports(snapshot: &mut Snapshot) {
     if snapshot.stand.node.is_none() {
         let index = Index::of(snapshot);
         let broken = snapshot.targets.iter().filter(|t| !answered(snapshot, t));
@@ -137,6 +162,13 @@ pub async fn second(cluster: &Cluster, snapshot: &mut Snapshot) {
         });
         snapshot.client.taken_ports = taken.await.unwrap_or_default();
     }
+}
+
+/// Several pods take the connections, and of one of them at least nobody asks whether it is ready.
+fn is_doubtful(service: &ServiceFacts<'_>) -> bool {
+    let pods: Vec<_> = service.usable().filter_map(|e| service.pod_of(e)).collect();
+    let asked = |p: &&k8s_openapi::api::core::v1::Pod| pod::containers(p).iter().any(|c| c.readiness_probe.is_some());
+    pods.len() > 1 && !pods.iter().all(|p| asked(&p))
 }
 
 /// The port a browser dials: the nodePort that the target is expected at, else the one the Service has.
@@ -297,8 +329,9 @@ async fn fill(base: Probe, input: Input, tried: impl Future<Output = Tried>) -> 
     }
 }
 
-fn file(snapshot: &mut Snapshot, done: impl IntoIterator<Item = Result<Probe, Gap>>) {
-    for result in done {
+/// Files what a phase brought.
+pub fn file(snapshot: &mut Snapshot, brought: Brought) {
+    for result in brought {
         match result {
             Ok(probe) => snapshot.probes.push(probe),
             Err(gap) => snapshot.gaps.push(gap),

@@ -24,6 +24,9 @@ const ELSEWHERE: [ActionName; 4] =
 /// Codes of causes that stop packets before any rule or listener of ours sees them.
 const BEFORE_OURS: [u16; 1] = [4014];
 
+/// Codes of causes by which the NodePort serves one connection and fails the next: that a probe passes says little.
+const NOW_AND_THEN: [u16; 2] = [1303, 2306];
+
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
 pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     let mut plan = Plan::default();
@@ -89,7 +92,8 @@ impl Choice<'_, '_> {
 
     /// The fallback, where it may be opened at all.
     fn forward(&self, plan: &mut Plan, standing: bool) -> Option<Step> {
-        let broken = self.target.reach.answers != Some(true);
+        let now_and_then = self.errors.iter().any(|f| NOW_AND_THEN.contains(&f.code.0));
+        let broken = self.target.reach.answers != Some(true) || now_and_then;
         let tried = |f: &&&Finding| self.policy.tried.contains(&(f.code, ActionName::OpenForward));
         let lead = self.errors.first()?;
         if !self.policy.fallback || standing || !broken || self.errors.iter().any(|f| tried(&f)) {
@@ -100,7 +104,12 @@ impl Choice<'_, '_> {
                 withhold(plan, step, Some(Allow::Policy), Text::new("plan.withheld.policy"));
                 None
             }
-            Ok(step) => Some(step),
+            Ok(mut step) => {
+                if let Act::Forward { front: true, around, .. } = &mut step.act {
+                    *around |= now_and_then;
+                }
+                Some(step)
+            }
             Err(_) => None,
         }
     }

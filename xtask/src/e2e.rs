@@ -2,7 +2,7 @@
 
 mod matrix;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +14,11 @@ use crate::provider::native::plan::{Places, ProxyMode};
 use crate::provider::native::{self, teardown};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
+
+/// Workers of a cluster when nothing is said.
+const WORKERS: u8 = 2;
+/// Workers of a cluster in which two nodes may be down that nobody needs.
+const FIVE_NODES: u8 = 4;
 
 /// What is played on the cluster.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +60,9 @@ pub struct Args {
     pub proxy_mode: ProxyMode,
     #[arg(long, default_value = cluster::DEFAULT_VERSION)]
     pub kubernetes_version: String,
+    /// Worker nodes of the cluster that is made (2; of the whole matrix first 2, then 4)
+    #[arg(long, conflicts_with_all = ["cluster", "record"], value_parser = clap::value_parser!(u8).range(2..=10))]
+    pub workers: Option<u8>,
     /// Name of the cluster that is made
     #[arg(long, default_value = "e2e")]
     pub name: String,
@@ -79,6 +87,7 @@ impl Default for Args {
             keep: false,
             proxy_mode: ProxyMode::default(),
             kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
+            workers: None,
             name: "e2e".to_owned(),
             cluster: None,
             quick: false,
@@ -101,42 +110,18 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     // Built before the cluster starts: what does not compile needs none.
     let build = [&args.suite.cargo()[..], &["--no-run"]].concat();
     ensure!(suite::cargo(&build, &[])?.good(), "the suite cannot be built");
-    if let Some(running) = &args.cluster {
-        return play(args, running, binary);
-    }
-    let mut up = up_args(&args.name);
-    up.provider = args.provider;
-    up.kubernetes_version = args.kubernetes_version.clone();
-    up.proxy_mode = args.proxy_mode;
-    cluster::up(&up)?;
-    let played = play(args, &args.name, binary);
-    if args.keep {
-        println!("cluster {name} is left running; end it by: cargo xtask cluster down --name {name}", name = args.name);
-        return played;
-    }
-    // What went wrong in the suite comes first.
-    let ended = end(&args.name);
-    let outcome = played?;
-    ended?;
-    Ok(outcome)
-}
-
-fn play(args: &Args, cluster: &str, binary: PathBuf) -> Result<Outcome> {
-    let mut command = args.suite.cargo().to_vec();
-    command.extend(["--", "--test-threads=1"]);
-    command.extend(args.scenario.as_deref());
-    command.extend(args.skip.iter().flat_map(|name| ["--skip", name.as_str()]));
     let results = tempfile::NamedTempFile::new()?;
-    let mut env = vec![
-        ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),
-        ("BOOKACCESS_BIN", binary),
-        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
-        (::e2e::matrix::RESULTS, results.path().to_owned()),
-    ];
-    if args.quick {
-        env.push((::e2e::matrix::QUICK, PathBuf::from("1")));
-    }
-    let outcome = suite::cargo(&command, &env)?;
+    let play = |cluster: &str| play(args, cluster, &binary, results.path());
+    let outcome = match &args.cluster {
+        Some(running) => play(running)?,
+        None => {
+            let mut all = Outcome::none();
+            for workers in shapes(args) {
+                all.add(on_its_own(args, workers, play)?);
+            }
+            all
+        }
+    };
     print!("{}", table(&outcome.tests));
     if args.suite == Suite::Faults {
         let text = matrix::table(&std::fs::read_to_string(results.path())?)?;
@@ -150,6 +135,49 @@ fn play(args: &Args, cluster: &str, binary: PathBuf) -> Result<Outcome> {
         ensure!(!outcome.tests.is_empty(), "there is no scenario {asked}");
     }
     Ok(outcome)
+}
+
+/// The workers of each cluster that is needed: the whole matrix has rows for a larger one.
+fn shapes(args: &Args) -> Vec<u8> {
+    let whole = args.suite == Suite::Faults && !args.quick && args.scenario.is_none() && args.workers.is_none();
+    if whole { vec![WORKERS, FIVE_NODES] } else { vec![args.workers.unwrap_or(WORKERS)] }
+}
+
+/// Plays on a cluster that is brought up for it, and taken down whatever happened.
+fn on_its_own(args: &Args, workers: u8, play: impl Fn(&str) -> Result<Outcome>) -> Result<Outcome> {
+    let mut up = up_args(&args.name);
+    up.provider = args.provider;
+    up.workers = workers;
+    up.kubernetes_version = args.kubernetes_version.clone();
+    up.proxy_mode = args.proxy_mode;
+    cluster::up(&up)?;
+    let played = play(&args.name);
+    if args.keep {
+        println!("cluster {name} is left running; end it by: cargo xtask cluster down --name {name}", name = args.name);
+        return played;
+    }
+    // What went wrong in the suite comes first.
+    let ended = end(&args.name);
+    let outcome = played?;
+    ended?;
+    Ok(outcome)
+}
+
+fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
+    let mut command = args.suite.cargo().to_vec();
+    command.extend(["--", "--test-threads=1"]);
+    command.extend(args.scenario.as_deref());
+    command.extend(args.skip.iter().flat_map(|name| ["--skip", name.as_str()]));
+    let mut env = vec![
+        ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),
+        ("BOOKACCESS_BIN", binary.to_owned()),
+        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
+        (::e2e::matrix::RESULTS, results.to_owned()),
+    ];
+    if args.quick {
+        env.push((::e2e::matrix::QUICK, PathBuf::from("1")));
+    }
+    suite::cargo(&command, &env)
 }
 
 /// One line a scenario: how it ended, how long it took, its name.
@@ -177,7 +205,7 @@ pub fn up_args(name: &str) -> UpArgs {
     UpArgs {
         name: name.to_owned(),
         provider: Provider::default(),
-        workers: 2,
+        workers: WORKERS,
         kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
         proxy_mode: ProxyMode::default(),
         ec2: false,

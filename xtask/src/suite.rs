@@ -27,6 +27,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// That of nothing, which went well.
+    pub fn none() -> Self {
+        Self { success: true, ..Self::default() }
+    }
+
+    /// With what another command brought.
+    pub fn add(&mut self, other: Self) {
+        self.success &= other.success;
+        self.results.extend(other.results);
+        self.tests.extend(other.tests);
+    }
+
     pub fn good(&self) -> bool {
         self.success
     }

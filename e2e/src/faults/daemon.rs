@@ -59,7 +59,7 @@ fn controllers_act(cluster: &Cluster) -> Result<()> {
     observed
 }
 
-/// A node's kubelet is gone. In effect when the node's pods no longer count as ready, though they go on answering.
+/// A node's kubelet is gone. In effect when the node and its pods no longer count as ready, though they go on answering.
 pub fn kubelet_gone(node: &Node) -> Fault {
     const PROGRAM: &str = "kubelet";
     let (node, healed) = (node.place.clone(), node.place.clone());
@@ -67,7 +67,10 @@ pub fn kubelet_gone(node: &Node) -> Fault {
         format!("the kubelet of {} is gone", node.name),
         move |cluster| {
             stop(&node, PROGRAM)?;
-            until("its pods are no longer ready", LOST, || {
+            until("it and its pods are no longer ready", LOST, || {
+                let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+                let state = cluster.kubectl(&["get", "node", &node.name, "-o", path])?;
+                ensure!(state != "True", "the node is ready");
                 let ready = ready_on(cluster, &node.name)?;
                 ensure!(ready == 0, "{ready} endpoints of it are ready");
                 Ok(())

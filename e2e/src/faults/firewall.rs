@@ -73,6 +73,20 @@ pub fn forwarding_off(node: &Node) -> Fault {
     rule(node, "ip_forward is 0", &write(0), &write(1))
 }
 
+/// Nothing that the node sends leaves it, and nothing that is sent to it arrives: as if it were gone.
+pub fn cut_off(node: &Node) -> Fault {
+    let chain = |hook| format!("chain {hook} {{ type filter hook {hook} priority -400; }}");
+    let chains = format!("{} {}", chain("prerouting"), chain("output"));
+    let drops = ["prerouting iifname", "output oifname"]
+        .map(|rule| format!("nft add rule inet bookaccess_e2e_gone {rule} eth0 drop"));
+    rule(
+        node,
+        "no packet comes or goes",
+        &format!("nft 'table inet bookaccess_e2e_gone {{ {chains} }}'; {}", drops.join("; ")),
+        "nft 'table inet bookaccess_e2e_gone; delete table inet bookaccess_e2e_gone;'",
+    )
+}
+
 /// The page's nodePort is dropped in INPUT, which no packet to it passes: it is translated before.
 pub fn input_drops_port(node: &Node) -> Fault {
     iptables(node, "INPUT drops the nodePort", "filter", "INPUT -p tcp --dport 30080 -j DROP")

@@ -131,7 +131,16 @@ pub fn restarted_on(node: &str) -> Fault {
 pub fn restart_on(cluster: &Cluster, node: &str) -> Result<()> {
     let old = pods(cluster, Some(node))?;
     for pod in &old {
-        cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, pod, "--grace-period=1", "--wait=false"])?;
+        cluster.kubectl(&[
+            "delete",
+            "pod",
+            "-n",
+            NAMESPACE,
+            pod,
+            "--grace-period=1",
+            "--wait=false",
+            "--ignore-not-found",
+        ])?;
     }
     until(&format!("a new kube-proxy pod on {node} is ready"), LIMIT, || {
         let now = pods(cluster, Some(node))?;

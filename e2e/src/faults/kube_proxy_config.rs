@@ -105,7 +105,16 @@ fn restart(cluster: &Cluster, then: Then) -> Result<()> {
         return cluster.nodes.iter().try_for_each(|node| restart_on(cluster, &node.place.name));
     }
     for pod in pods(cluster, None)? {
-        cluster.kubectl(&["delete", "pod", "-n", NAMESPACE, &pod, "--grace-period=1", "--wait=false"])?;
+        cluster.kubectl(&[
+            "delete",
+            "pod",
+            "-n",
+            NAMESPACE,
+            &pod,
+            "--grace-period=1",
+            "--wait=false",
+            "--ignore-not-found",
+        ])?;
     }
     until("every kube-proxy has crashed", LIMIT, || {
         let list = cluster.get(&["-n", NAMESPACE, "pods", "-l", "k8s-app=kube-proxy"])?;

@@ -26,8 +26,7 @@ pub fn rows() -> Vec<Row> {
         Row {
             name: "API server slow",
             faults: |cluster| Ok(vec![slow::api_server(cluster.control_plane()?)]),
-            codes: &[],
-            may: &["BA0205"],
+            codes: &["BA0205"],
             exit: 0,
             end: End::Reachable,
             ..base()
@@ -40,6 +39,15 @@ pub fn rows() -> Vec<Row> {
             codes: &["BA1201"],
             may: &["BA0202"],
             fix_exit: Some(3),
+            ..base()
+        },
+        Row {
+            name: "the credentials have ended",
+            faults: |_| Ok(vec![rights::ended()]),
+            by: |stage| Ok(stage.laptop.clone().with("KUBECONFIG", rights::ENDED)),
+            codes: &["BA0201"],
+            exit: 3,
+            end: End::Refused,
             ..base()
         },
         Row {

@@ -39,5 +39,14 @@ pub fn rows() -> Vec<Row> {
             end: End::Reachable,
             ..base()
         },
+        Row {
+            name: "a proxy in the environment that leads nowhere",
+            // Nobody is behind a closed port of the way's own gateway.
+            by: |stage| Ok(stage.laptop.clone().with("http_proxy", "http://198.51.100.1:3128")),
+            codes: &["BA0102"],
+            exit: 0,
+            end: End::Reachable,
+            ..base()
+        },
     ]
 }

@@ -2,8 +2,8 @@
 
 use e2e::app::{Bookinfo, CONTAINER};
 use e2e::cluster::Cluster;
-use e2e::faults::{Fault, firewall, policy, workload};
-use e2e::matrix::{End, Row};
+use e2e::faults::{Fault, daemon, firewall, policy, workload};
+use e2e::matrix::{End, Row, Shape};
 use serde_json::{Value, json};
 
 fn replace(field: &str, value: Value) -> Value {
@@ -54,6 +54,15 @@ pub fn rows() -> Vec<Row> {
                 Ok(vec![workload::rolled_into("the new revision's image is missing", image)])
             },
             may: &["BA2003"],
+            ..base()
+        },
+        Row {
+            name: "two of five nodes down",
+            faults: |cluster| {
+                let down = [cluster.worker(2)?, cluster.worker(3)?];
+                Ok(down.into_iter().flat_map(|node| [daemon::kubelet_gone(node), firewall::cut_off(node)]).collect())
+            },
+            shape: Shape::FiveNodes,
             ..base()
         },
     ]

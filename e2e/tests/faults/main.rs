@@ -16,7 +16,7 @@ mod workload;
 use std::process::ExitCode;
 
 use e2e::cluster::Cluster;
-use e2e::matrix::{QUICK, Row, play};
+use e2e::matrix::{QUICK, Row, Shape, play};
 use e2e::scenario::scenario;
 use libtest_mimic::{Arguments, Trial};
 
@@ -39,7 +39,9 @@ fn main() -> ExitCode {
     ];
     let rows = lines.into_iter().flatten();
     let mode = cluster.proxy_mode.as_str();
-    let wanted = rows.filter(|row| (mode == "iptables" || row.in_both_modes) && (row.quick || !quick));
+    let shape = Shape::of(&cluster);
+    let wanted =
+        rows.filter(|row| row.shape == shape && (mode == "iptables" || row.in_both_modes) && (row.quick || !quick));
     let trials = wanted.map(|row| {
         let name = name(&row);
         Trial::test(name.clone(), move || {

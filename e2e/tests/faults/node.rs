@@ -56,6 +56,16 @@ pub fn rows() -> Vec<Row> {
             ..remote()
         },
         Row {
+            name: "node gone",
+            faults: |cluster| {
+                let gone = cluster.worker(0)?;
+                Ok(vec![daemon::kubelet_gone(gone), firewall::cut_off(gone)])
+            },
+            seen: vec![Seen::Refused],
+            codes: &["BA4001"],
+            ..remote()
+        },
+        Row {
             name: "route between the nodes lost",
             faults: |cluster| Ok(vec![route::gone(cluster.control_plane()?, cluster.worker(0)?)]),
             seen: vec![Seen::NoRoute, Seen::Refused, Seen::Timeout],

@@ -21,14 +21,18 @@ pub(crate) const CHECK: Check = Check {
 };
 
 fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let Some(service) = target.stuck().filter(|s| s.is_sticky()) else { return Vec::new() };
-    let Some(arrived) = target.reach.failure() else { return Vec::new() };
+    let Some(service) = target.exposed().filter(|s| s.is_sticky() && s.is_sound()) else { return Vec::new() };
+    // Whom it keeps on which pod is chance: a dial that arrives speaks for this client alone.
+    let arrived = target.reach.failure();
     let mut names: Vec<&str> = service.usable().filter_map(|e| e.pod).collect();
     names.sort_unstable();
     let asked = |pod: &str| target.reach.to_pod(pod).collect::<Vec<&Probe>>();
     let healthy = names.iter().find_map(|pod| asked(pod).into_iter().find(|p| p.outcome.is_right()));
     // What comes back along the way is what that very pod says.
-    let alike = |outcome: &Outcome| discriminant(outcome) == discriminant(&arrived.outcome);
+    let alike = |outcome: &Outcome| match arrived {
+        Some(arrived) => discriminant(outcome) == discriminant(&arrived.outcome),
+        None => *outcome == Outcome::Refused,
+    };
     let sick = names.iter().find_map(|pod| {
         let probes = asked(pod);
         let fails = !probes.iter().any(|p| p.outcome.is_right());
@@ -43,7 +47,7 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         // The API's default is three hours.
         .with("seconds", timeout.unwrap_or(10_800));
     let found = found.because(field(&object, "spec.sessionAffinity", "ClientIP"));
-    vec![found.because_of([arrived, probe, healthy])]
+    vec![found.because_of(arrived.into_iter().chain([probe, healthy]))]
 }
 
 #[cfg(test)]

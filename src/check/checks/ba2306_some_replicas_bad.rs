@@ -37,14 +37,19 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     if young {
         return Vec::new();
     }
+    // That one refuses and another answers is seen, whichever of them the page's own dial met; that an answer is wrong
+    // depends on what is asked.
+    let (severity, confidence) = match wrong.outcome {
+        Outcome::Refused => (Severity::Error, Confidence::Certain),
+        _ => (where_it_hurts(target), Confidence::Likely),
+    };
     let found = check
         .found(target, ObjectRef::namespaced("Pod", &target.target.namespace, name))
         .with("pod", name)
         .with("bad", bad.len())
         .with("probed", good.len() + bad.len())
-        .severity(where_it_hurts(target))
-        // That one refuses and another answers is seen; that an answer is wrong depends on what is asked.
-        .confidence(if wrong.outcome == Outcome::Refused { Confidence::Certain } else { Confidence::Likely });
+        .severity(severity)
+        .confidence(confidence);
     vec![found.because_of([*wrong, *right]).because_of(target.reach.failure())]
 }
 
@@ -69,9 +74,10 @@ mod tests {
     }
 
     #[test]
-    fn while_the_page_answers_now_and_then_it_is_a_warning() {
+    fn that_the_page_answers_now_and_then_is_no_excuse() {
         let mut sample = second_replica("refused");
-        assert_eq!(sample.said(), [(2306, Severity::Warning)]);
+        assert_eq!(sample.said(), [(2306, Severity::Error)]);
+        assert_eq!(second_replica("reset").said(), [(2306, Severity::Warning)]);
         sample.answer(json!({"outcome": "refused"}));
         assert_eq!(sample.said()[0], (2306, Severity::Error));
     }
