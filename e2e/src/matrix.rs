@@ -90,6 +90,8 @@ pub struct Row {
     pub may: &'static [&'static str],
     /// `diagnose`'s exit code.
     pub exit: i32,
+    /// How long it may take.
+    pub look: Duration,
     /// What `fix --yes` is allowed and told besides.
     pub flags: &'static [&'static str],
     pub end: End,
@@ -118,6 +120,7 @@ impl Default for Row {
             also: &[],
             may: &[],
             exit: 1,
+            look: LOOK,
             flags: &[],
             end: End::Repaired,
             fix_exit: None,
@@ -241,7 +244,7 @@ fn diagnose(row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
         played.diagnosed_ms = took.as_millis();
         played.found = diagnosis.codes().into_iter().map(str::to_owned).collect();
         judge(row, &diagnosis)?;
-        ensure!(took <= LOOK, "the look took {took:?}");
+        ensure!(took <= row.look, "the look took {took:?}");
         Ok(())
     })
 }
@@ -322,9 +325,10 @@ fn after(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<(
 fn path(by: &Plugin, row: &Row, played: &mut Played) -> Result<()> {
     let ended = by.run(&[&["status", "-o", "json"], row.targets].concat())?;
     let status: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("no JSON: {}", ended.stdout))?;
-    let path = &status["items"][0]["path"];
+    let path = &status["targets"][0]["path"];
     let words = [&path["by"], &path["carrier"]].into_iter().filter_map(Value::as_str);
     played.path = words.collect::<Vec<_>>().join(", ");
+    ensure!(!played.path.is_empty(), "status names no path: {status:#}");
     Ok(())
 }
 

@@ -44,6 +44,7 @@ pub struct Index<'a> {
     services: Places<'a, &'a Service>,
     labelled: Labelled<'a, Pod>,
     pods_on: HashMap<&'a str, Vec<&'a Pod>>,
+    pods_in: HashMap<&'a str, Vec<&'a Pod>>,
     deployments: HashMap<&'a str, Vec<&'a Deployment>>,
     /// By a label of their pods.
     templates: Labelled<'a, Deployment>,
@@ -145,6 +146,7 @@ impl<'a> Index<'a> {
                 self.pods_on.entry(node).or_default().push(pod);
             }
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            self.pods_in.entry(namespace).or_default().push(pod);
             let Some(wanted) = self.labelled.get_mut(namespace) else { continue };
             for (key, value) in pod.metadata.labels.iter().flatten() {
                 if let Some(labelled) = wanted.get_mut(key, value) {
@@ -213,6 +215,11 @@ impl<'a> Index<'a> {
     /// The pods bound to a node.
     pub fn pods_on(&self, node: &str) -> &[&'a Pod] {
         part(&self.pods_on, node)
+    }
+
+    /// The pods of a namespace.
+    pub fn pods_in(&self, namespace: &str) -> &[&'a Pod] {
+        part(&self.pods_in, namespace)
     }
 
     /// The Deployments of a namespace.

@@ -160,6 +160,15 @@ impl<'a> ServiceFacts<'a> {
         self.pods.iter().copied().filter(|p| pod::is_live(p))
     }
 
+    /// Live pods of the Deployment that is nearest, where the selector matches none: those that were meant.
+    pub fn meant_pods(&self, index: &Index<'a>) -> Vec<&'a Pod> {
+        let Some(deployment) = self.deployment.filter(|_| !self.deployment_matches) else { return Vec::new() };
+        let selector = deployment.spec.as_ref().and_then(|s| s.selector.match_labels.as_ref());
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        let of_it = |p: &&&Pod| pod::is_live(p) && matches(selector, p.metadata.labels.as_ref());
+        index.pods_in(namespace).iter().filter(of_it).copied().collect()
+    }
+
     /// Seconds since the Service was made or last changed by anybody.
     pub fn unchanged_for(&self, now: Timestamp) -> Option<i64> {
         let meta = &self.service.metadata;

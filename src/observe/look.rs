@@ -132,8 +132,8 @@ async fn begin(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapsh
 pub async fn complete(cluster: &Cluster, glance: Snapshot) -> Snapshot {
     let mut snapshot = glance;
     count_again(&mut snapshot).await;
-    let unclear = probes::is_unclear(&snapshot);
     let wanted = snapshot.targets.iter().any(|t| !probes::answered(&snapshot, t));
+    let unclear = wanted && probes::is_unclear(&snapshot);
     let homes = homes(&snapshot.targets);
     let seen = &snapshot;
     let again = async { if unclear { Some(probes::first(seen, probes::DIAL_LIMIT).await) } else { None } };

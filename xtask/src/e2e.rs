@@ -139,7 +139,8 @@ pub fn suite(args: &Args) -> Result<Outcome> {
 
 /// The workers of each cluster that is needed: the whole matrix has rows for a larger one.
 fn shapes(args: &Args) -> Vec<u8> {
-    let whole = args.suite == Suite::Faults && !args.quick && args.scenario.is_none() && args.workers.is_none();
+    let whole =
+        args.suite == Suite::Faults && !args.quick && args.scenario.is_none() && args.workers.is_none() && !args.keep;
     if whole { vec![WORKERS, FIVE_NODES] } else { vec![args.workers.unwrap_or(WORKERS)] }
 }
 

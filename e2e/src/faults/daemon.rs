@@ -85,12 +85,20 @@ pub fn kubelet_gone(node: &Node) -> Fault {
     )
 }
 
-/// kube-controller-manager or kube-scheduler is gone: nobody acts on what is asked for.
+/// kube-controller-manager or kube-scheduler is gone: nobody acts on what is asked for. In effect when nobody can take it
+/// for a change of leaders any more.
 pub fn controller_gone(node: &Node, program: &'static str) -> Fault {
     let (place, healed) = (node.place.clone(), node.place.clone());
     Fault::new(
         format!("{program} is gone"),
-        move |_: &Cluster| stop(&place, program),
+        move |cluster| {
+            stop(&place, program)?;
+            let lease = ["-n", "kube-system", "get", "lease", program, "-o", "jsonpath={.spec.renewTime}"];
+            let renewed = cluster.kubectl(&lease)?;
+            // By the clock of the place, which is the cluster's; the fault has no other sign than that time passes.
+            let silent = format!("test $(( $(date +%s) - $(date -d {renewed} +%s) )) -gt {SILENCE}");
+            until("its Lease is old", LOST, || place.shell(&silent).map(drop))
+        },
         move |cluster| {
             start(&healed, program)?;
             controllers_act(cluster)
@@ -117,10 +125,19 @@ fn ready_on(cluster: &Cluster, node: &str) -> Result<usize> {
     Ok(endpoints.filter(|each| each["nodeName"] == node && each["conditions"]["ready"] == true).count())
 }
 
+/// A process' name as the kernel keeps it: 15 characters (TASK_COMM_LEN).
+fn comm(program: &str) -> &str {
+    program.get(..15).unwrap_or(program)
+}
+
+/// Seconds without a word after which a Lease has neither its holder nor a successor.
+const SILENCE: u32 = 40;
+
 /// Kills a program of the place, remembering how it was started.
 fn stop(place: &Place, program: &str) -> Result<()> {
+    let comm = comm(program);
     let line = format!(
-        "pid=$(pgrep -o -x {program}); cp /proc/$pid/cmdline /run/{program}.cmdline; kill -KILL $pid; \
+        "pid=$(pgrep -o -x {comm}); cp /proc/$pid/cmdline /run/{program}.cmdline; kill -KILL $pid; \
          while test -d /proc/$pid; do sleep 0.05; done"
     );
     place.shell(&line).map(drop).with_context(|| format!("does {program} run there?"))
@@ -128,8 +145,9 @@ fn stop(place: &Place, program: &str) -> Result<()> {
 
 /// Starts it again unless it runs.
 fn start(place: &Place, program: &str) -> Result<()> {
+    let comm = comm(program);
     let line = format!(
-        "pgrep -x {program} >/dev/null || xargs -0 -a /run/{program}.cmdline setsid --fork \
+        "pgrep -x {comm} >/dev/null || xargs -0 -a /run/{program}.cmdline setsid --fork \
          >/var/log/{program}-again.log 2>&1 </dev/null"
     );
     place.shell(&line).map(drop)

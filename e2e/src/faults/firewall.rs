@@ -75,14 +75,13 @@ pub fn forwarding_off(node: &Node) -> Fault {
 
 /// Nothing that the node sends leaves it, and nothing that is sent to it arrives: as if it were gone.
 pub fn cut_off(node: &Node) -> Fault {
-    let chain = |hook| format!("chain {hook} {{ type filter hook {hook} priority -400; }}");
-    let chains = format!("{} {}", chain("prerouting"), chain("output"));
-    let drops = ["prerouting iifname", "output oifname"]
-        .map(|rule| format!("nft add rule inet bookaccess_e2e_gone {rule} eth0 drop"));
+    let chain =
+        |hook, device| format!("chain {hook} {{ type filter hook {hook} priority -400; {device} eth0 drop; }};");
+    let chains = format!("{} {}", chain("prerouting", "iifname"), chain("output", "oifname"));
     rule(
         node,
         "no packet comes or goes",
-        &format!("nft 'table inet bookaccess_e2e_gone {{ {chains} }}'; {}", drops.join("; ")),
+        &format!("nft 'table inet bookaccess_e2e_gone {{ {chains} }}'"),
         "nft 'table inet bookaccess_e2e_gone; delete table inet bookaccess_e2e_gone;'",
     )
 }

@@ -33,6 +33,7 @@ pub fn denies_all_enforced() -> Fault {
     Fault::new(
         "an enforced NetworkPolicy denies all ingress",
         move |cluster: &Cluster| {
+            cluster.apply(&plugin().to_string())?;
             enforcing.start(enforcer(cluster.clone()));
             deny_all(cluster)?;
             let url = format!("http://{}:{}/", cluster.public_address, crate::app::PORT);
@@ -40,9 +41,23 @@ pub fn denies_all_enforced() -> Fault {
         },
         move |cluster: &Cluster| {
             ending.end();
+            cluster.kubectl(&["-n", "kube-system", "delete", "daemonset", PLUGIN, "--ignore-not-found"])?;
             cluster.nodes.iter().try_for_each(|node| node.place.shell(&ruleset(&[])).map(drop))
         },
     )
+}
+
+/// What the stand-in stands in for, by which people and programs know that policies are enforced.
+const PLUGIN: &str = "calico-node";
+
+/// Its DaemonSet, which runs nowhere.
+fn plugin() -> Value {
+    let labels = json!({"k8s-app": PLUGIN});
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": PLUGIN, "namespace": "kube-system"},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {
+            "nodeSelector": {"bookaccess-e2e": "nowhere"}, "containers": [{"name": PLUGIN, "image": "none"}]}}},
+    })
 }
 
 fn deny_all(cluster: &Cluster) -> Result<()> {

@@ -1,40 +1,109 @@
-//! The API server answers, but late: it is stopped most of the time, as one is that waits for its disk.
+//! An API server that answers late: a line to it on which every answer is two seconds under way.
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, Node};
+use anyhow::{Context, Result, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Place};
+use crate::condition::until;
 use crate::faults::Fault;
 use crate::faults::background::Background;
 
-/// How long it does not run, and how long it runs between two such times.
-const STOPPED: Duration = Duration::from_millis(2000);
-const RUNNING: Duration = Duration::from_millis(150);
+/// How long an answer is under way.
+const LATE: Duration = Duration::from_secs(2);
+/// Where the line begins, on the client's loopback.
+const LINE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 16_443);
+/// The kubeconfig that leads to it, on the client.
+pub const KUBECONFIG: &str = "/run/bookaccess-e2e-slow.kubeconfig";
 
-/// Most requests take about two seconds.
-pub fn api_server(node: &Node) -> Fault {
-    let pulse = Background::default();
-    let ending = pulse.clone();
-    let place = node.place.clone();
+/// Every answer of the API server takes two seconds more, for who uses [`KUBECONFIG`].
+pub fn api_server() -> Fault {
+    let line = Background::default();
+    let ending = line.clone();
     Fault::new(
         "the API server is slow",
-        move |_: &Cluster| {
-            let place = place.clone();
-            pulse.start(move || {
-                let signal = |name: &str| {
-                    // Its failing shows as a row whose requests are fast.
-                    let _ = place.shell(&format!("kill -{name} $(pgrep -o -x kube-apiserver)"));
-                };
-                // The times are the fault itself, not waits for something.
-                signal("STOP");
-                std::thread::sleep(STOPPED);
-                signal("CONT");
-                std::thread::sleep(RUNNING);
+        move |cluster: &Cluster| {
+            let text = cluster.kubectl(&["config", "view", "--raw", "-o", "json"])?;
+            let mut config: Value = serde_json::from_str(&text)?;
+            let server = config["clusters"][0]["cluster"]["server"].as_str().context("no server")?;
+            let server: SocketAddr = server.trim_start_matches("https://").parse()?;
+            config["clusters"][0]["cluster"]["server"] = json!(format!("https://{LINE}"));
+            let write = ["sh", "-c", &format!("cat > {KUBECONFIG}")];
+            cluster.client.feed(&write, &config.to_string(), Duration::from_secs(10))?.success()?;
+            let listener = within(&cluster.client, || TcpListener::bind(LINE))?;
+            listener.set_nonblocking(true)?;
+            let place = cluster.client.clone();
+            line.start(move || match listener.accept() {
+                // A line that fails shows as a row whose command fails.
+                Ok((near, _)) => drop(within(&place, || TcpStream::connect(server)).and_then(|far| lay(near, far))),
+                Err(_) => std::thread::sleep(Duration::from_millis(5)),
             });
             Ok(())
         },
-        move |_: &Cluster| {
+        move |cluster: &Cluster| {
             ending.end();
-            Ok(())
+            cluster.client.shell(&format!("rm -f {KUBECONFIG}")).map(drop)
         },
     )
+}
+
+/// Joins two connections: there at once, back late.
+fn lay(near: TcpStream, far: TcpStream) -> Result<()> {
+    near.set_nonblocking(false)?;
+    let (mut asks, mut asked) = (near.try_clone()?, far.try_clone()?);
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut asks, &mut asked);
+        asked.shutdown(Shutdown::Write)
+    });
+    let (sent, arriving) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let (mut answers, mut answered) = (far, near);
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = answers.read(&mut bytes) {
+            if sent.send((Instant::now() + LATE, bytes[..read].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        for (due, bytes) in arriving {
+            // The time is the fault itself, not a wait for something.
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if answered.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        answered.shutdown(Shutdown::Both)
+    });
+    Ok(())
+}
+
+/// Runs `work` on a thread of its own in the place's network namespace: a socket belongs to the one it was made in.
+fn within<T: Send>(place: &Place, work: impl FnOnce() -> std::io::Result<T> + Send) -> Result<T> {
+    let own = std::fs::read_link("/proc/self/ns/net")?;
+    let words: Vec<&str> = place.enter.iter().map(String::as_str).chain(["cat"]).collect();
+    let (program, args) = words.split_first().context("a place without a way in")?;
+    let mut holder = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let path = format!("/proc/{}/ns/net", holder.id());
+    let namespace = until("the place's network namespace", Duration::from_secs(5), || {
+        ensure!(std::fs::read_link(&path)? != own, "it has not entered yet");
+        Ok(std::fs::File::open(&path)?)
+    });
+    let done = namespace.and_then(|namespace| {
+        let inside = || -> Result<T> {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work()?)
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|_| anyhow::bail!("the thread panicked"))
+    });
+    drop(holder.stdin.take());
+    holder.wait()?;
+    done
 }

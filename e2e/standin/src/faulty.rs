@@ -7,9 +7,10 @@ use crate::http::{Reply, Request};
 pub enum Fault {
     /// Every page is answered with 500.
     Error,
-    /// Every request is reset, as a mesh that wants mutual TLS resets plain HTTP.
+    /// Every request from outside is reset, as a mesh that wants mutual TLS resets plain HTTP. Its proxy does not stand
+    /// before the pod's own loopback.
     Reset,
-    /// Every request is denied in the words of Envoy's RBAC filter.
+    /// Every request from outside is denied in the words of Envoy's RBAC filter.
     Forbidden,
     /// Plain HTTP is answered as a TLS server answers it: in the words of Go's net/http.
     Tls,
@@ -42,9 +43,9 @@ impl Fault {
         let text = |status, body: &str| Some(Reply::Text { status, kind: "text/plain", body: body.to_owned() });
         match self {
             Self::Error if request.path != "/health" => text(500, "Internal Server Error\n"),
-            Self::Forbidden => text(403, "RBAC: access denied"),
-            Self::Reset => Some(Reply::Reset { after: 0 }),
-            Self::Error | Self::Tls => None,
+            Self::Forbidden if !request.from_inside => text(403, "RBAC: access denied"),
+            Self::Reset if !request.from_inside => Some(Reply::Reset { after: 0 }),
+            _ => None,
         }
     }
 }
@@ -60,5 +61,8 @@ mod tests {
         let health = Request { path: "/health".to_owned(), ..Request::default() };
         assert!(Fault::Error.answer(&health).is_none());
         assert!(matches!(Fault::Error.answer(&Request::default()), Some(Reply::Text { status: 500, .. })));
+        assert!(matches!(Fault::Reset.answer(&Request::default()), Some(Reply::Reset { .. })));
+        let inside = Request { from_inside: true, ..Request::default() };
+        assert!(Fault::Reset.answer(&inside).is_none() && Fault::Forbidden.answer(&inside).is_none());
     }
 }

@@ -26,6 +26,8 @@ pub struct Request {
     pub query: String,
     /// Bytes of body received.
     pub body_bytes: u64,
+    /// It came in by the pod's own loopback, as a port-forward does.
+    pub from_inside: bool,
 }
 
 impl Request {
@@ -180,6 +182,7 @@ impl Connection {
         }
         self.discard(head.length)?;
         head.request.body_bytes = head.length;
+        head.request.from_inside = self.stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
         let reply = shared.app.answer(&head.request);
         let close = head.close || shared.draining.load(SeqCst);
         match reply {
@@ -280,7 +283,12 @@ pub fn parse(head: &[u8]) -> Option<Head> {
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut head = Head {
-        request: Request { method: method.to_owned(), path: path.to_owned(), query: query.to_owned(), body_bytes: 0 },
+        request: Request {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            ..Request::default()
+        },
         length: 0,
         expects_continue: false,
         close: version != "HTTP/1.1",

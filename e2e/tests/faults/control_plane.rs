@@ -1,5 +1,7 @@
 //! The control plane does not act, or does not let.
 
+use std::time::Duration;
+
 use e2e::app::Bookinfo;
 use e2e::faults::{daemon, rights, service, slow, workload};
 use e2e::matrix::{End, Row};
@@ -25,9 +27,13 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "API server slow",
-            faults: |cluster| Ok(vec![slow::api_server(cluster.control_plane()?)]),
+            faults: |_| Ok(vec![slow::api_server()]),
+            by: |stage| Ok(stage.laptop.clone().with("KUBECONFIG", slow::KUBECONFIG)),
+            targets: &["--address", "203.0.113.10"],
             codes: &["BA0205"],
             exit: 0,
+            // Each request takes two seconds, and some wait for others.
+            look: Duration::from_secs(30),
             end: End::Reachable,
             ..base()
         },
@@ -39,6 +45,7 @@ pub fn rows() -> Vec<Row> {
             codes: &["BA1201"],
             may: &["BA0202"],
             fix_exit: Some(3),
+            quick: true,
             ..base()
         },
         Row {
@@ -56,7 +63,6 @@ pub fn rows() -> Vec<Row> {
             before_app: true,
             gets_ready: false,
             codes: &["BA1311"],
-            quick: true,
             ..base()
         },
     ]

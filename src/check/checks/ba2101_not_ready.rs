@@ -21,7 +21,10 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some(service) = target.service.as_ref().filter(|s| s.usable().next().is_none()) else { return Vec::new() };
     let waiting =
         |p: &&k8s_openapi::api::core::v1::Pod| pod::is_running(p) && !pod::is_ready(p) && pod::trouble(p).is_none();
-    let Some(sick) = service.live_pods().find(waiting) else { return Vec::new() };
+    // Behind a selector that matches nothing this is the next thing to break.
+    let meant = service.meant_pods(&facts.index);
+    let Some(sick) = service.live_pods().chain(meant.iter().copied()).find(waiting) else { return Vec::new() };
+    let confidence = if meant.is_empty() { Confidence::Certain } else { Confidence::Likely };
     let name = pod::name(sick);
     let object = ObjectRef::namespaced("Pod", &target.target.namespace, name);
     let (status, reason, message) = pod::condition(sick, "Ready").unwrap_or(("False", "", ""));
@@ -32,6 +35,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     } else {
         unless_it_answers(target)
     });
+    let found = found.confidence(confidence);
     let condition = Evidence::Condition {
         object: object.clone(),
         condition: "Ready".to_owned(),
@@ -68,6 +72,15 @@ mod tests {
             "involvedObject": {"kind": "Pod", "namespace": "bookinfo", "name": "productpage-v1-7d8c-abcde"}}]);
         sample.answer(json!({"outcome": "refused"}));
         sample
+    }
+
+    #[test]
+    fn pods_that_a_wrong_selector_misses_are_told_behind_it() {
+        let mut sample = unready("2026-11-23T11:00:00Z");
+        sample.service()["spec"]["selector"] = json!({"app": "productpag"});
+        *sample.objects("endpointSlices") = json!([]);
+        assert_eq!(sample.said(), [(1201, Severity::Error), (2101, Severity::Error)]);
+        assert_eq!(sample.finding(2101).confidence, crate::model::Confidence::Likely);
     }
 
     #[test]
