@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::client::{Cluster, REQUEST_TIMEOUT};
 use super::proxies;
 use crate::facts::pod::{self, TroubleKind};
-use crate::facts::{Index, ServiceFacts, endpoints, service};
+use crate::facts::{Index, ServiceFacts, endpoints, node, service};
 use crate::model::{Gap, GapReason, Input, Objects, Outcome, Probe, Snapshot, Target, Vantage};
 
 const KUBE_SYSTEM: &str = "kube-system";
@@ -152,7 +152,7 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
         let found = if cilium { get(cluster, config_maps, "cilium-config", "configmaps").await } else { Ok(None) };
         found.ok().flatten()
     };
-    let (cilium_config, tried) = futures::join!(cilium_config, logs(cluster, &objects.kube_proxy_pods));
+    let (cilium_config, tried) = futures::join!(cilium_config, logs(cluster, &objects.kube_proxy_pods, &objects.nodes));
     objects.cilium_config = cilium_config;
     let mut kubelets = Vec::new();
     for (name, tried) in tried {
@@ -193,27 +193,29 @@ type Log = Result<(Option<String>, Option<Probe>), Gap>;
 const KUBELET_PORT: u16 = 10250;
 
 /// The last lines of kube-proxy's log, each pod's: one that runs may be cut off all the same.
-async fn logs(cluster: &Cluster, pods: &[Pod]) -> Vec<(String, Log)> {
+async fn logs(cluster: &Cluster, pods: &[Pod], nodes: &[Node]) -> Vec<(String, Log)> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), KUBE_SYSTEM);
     let one = |pod: &Pod| {
         let name = pod::name(pod).to_owned();
-        let node = pod::node(pod).unwrap_or_default().to_owned();
+        let node_name = pod::node(pod).unwrap_or_default().to_owned();
         let restarted = pod
             .status
             .as_ref()
             .and_then(|s| s.container_statuses.as_ref())
             .is_some_and(|all| all.iter().any(|c| !c.ready && c.restart_count > 0));
         let api = api.clone();
+        // Where the kubelet is known to be silent, it is not waited for.
+        let silent = nodes.iter().any(|n| node::name(n) == node_name && !node::is_ready(n));
+        let limit = if silent { Duration::from_secs(1) } else { Duration::from_secs(3) };
         async move {
-            let params = LogParams { tail_lines: Some(20), previous: restarted, ..LogParams::default() };
             let start = Instant::now();
-            let text = tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &params)).await;
+            let text = tokio::time::timeout(limit, last_words(&api, &name, None, restarted)).await;
             let way = |outcome| Probe {
                 vantage: Vantage::Kubelet,
                 target: None,
-                host: node.clone(),
+                host: node_name.clone(),
                 port: KUBELET_PORT,
-                node: Some(node.clone()),
+                node: Some(node_name.clone()),
                 pod: None,
                 outcome,
                 millis: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -240,6 +242,20 @@ async fn logs(cluster: &Cluster, pods: &[Pod]) -> Vec<(String, Log)> {
     join_all(pods.iter().take(8).map(one)).await
 }
 
+/// The last lines of a container's log: of the run that ended, else of this one. Between two runs the kubelet keeps the
+/// ended one as this, and says in the place of the former's text that the runtime no longer has it.
+async fn last_words(api: &Api<Pod>, pod: &str, container: Option<String>, ended: bool) -> Result<String, kube::Error> {
+    const GONE: &str = "unable to retrieve container logs";
+    let params = LogParams { container, previous: ended, tail_lines: Some(20), ..LogParams::default() };
+    match api.logs(pod, &params).await {
+        Ok(text) if !(ended && text.starts_with(GONE)) => Ok(text),
+        // It has not restarted yet.
+        Err(kube::Error::Api(status)) if !(ended && status.code == 400) => Err(kube::Error::Api(status)),
+        Ok(_) | Err(kube::Error::Api(_)) => api.logs(pod, &LogParams { previous: false, ..params }).await,
+        Err(other) => Err(other),
+    }
+}
+
 /// What the crashed containers of the targets said last: at most three pods of each, in their namespaces.
 pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<String, String>, Vec<Gap>) {
     let mut wanted: Vec<(&str, &str, &str)> = Vec::new();
@@ -255,19 +271,9 @@ pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<Str
         let (namespace, key) = (namespace.to_owned(), format!("{namespace}/{name}"));
         let (name, container) = (name.to_owned(), container.to_owned());
         async move {
-            let ended =
-                LogParams { container: Some(container), previous: true, tail_lines: Some(20), ..LogParams::default() };
-            let reason = match tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &ended)).await {
+            let asked = last_words(&api, &name, Some(container), true);
+            let reason = match tokio::time::timeout(Duration::from_secs(3), asked).await {
                 Ok(Ok(text)) => return Ok((key, text)),
-                // It has not restarted yet: what it said is in the log of this run.
-                Ok(Err(kube::Error::Api(status))) if status.code == 400 => {
-                    let current = LogParams { previous: false, ..ended };
-                    match tokio::time::timeout(Duration::from_secs(3), api.logs(&name, &current)).await {
-                        Ok(Ok(text)) => return Ok((key, text)),
-                        Ok(Err(error)) => reason(&error, "get", "pods/log"),
-                        Err(_) => GapReason::Timeout,
-                    }
-                }
                 Ok(Err(error)) => reason(&error, "get", "pods/log"),
                 Err(_) => GapReason::Timeout,
             };

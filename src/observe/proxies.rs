@@ -12,8 +12,8 @@ use super::dial;
 use crate::facts::proxy;
 use crate::model::{GapReason, Outcome, Target};
 
-/// The API server waits some 30 s for a dead backend; we do not.
-const LIMIT: Duration = Duration::from_secs(4);
+/// The API server waits some 30 s for a dead backend; we wait as long for its dial as for one of our own.
+const LIMIT: Duration = super::probes::DIAL_LIMIT;
 
 /// GET through `pods/NAME:PORT/proxy`.
 pub async fn pod(cluster: &Cluster, target: &Target, pod: &str, port: u16) -> Result<(Outcome, Duration), GapReason> {

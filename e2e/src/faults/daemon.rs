@@ -100,6 +100,8 @@ pub fn controller_gone(node: &Node, program: &'static str) -> Fault {
             until("its Lease is old", LOST, || place.shell(&silent).map(drop))
         },
         move |cluster| {
+            // The former holder does not come back for it, and the new one would wait until it ends.
+            cluster.kubectl(&["-n", "kube-system", "delete", "lease", program, "--ignore-not-found"])?;
             start(&healed, program)?;
             controllers_act(cluster)
         },

@@ -31,13 +31,13 @@ pub fn raw_drops(node: &Node) -> Fault {
 
 /// As firewalld does it: a table of its own, behind the others, rejects what nobody asked for.
 pub fn rejects_in_own_table(node: &Node) -> Fault {
-    let rules = "table inet bookaccess_e2e_firewalld { chain forward { type filter hook forward priority filter + 10; \
+    let rules = "table inet e2e_firewalld { chain forward { type filter hook forward priority filter + 10; \
          ct state established,related accept; iifname eth0 ip daddr 10.244.0.0/16 reject with icmp type host-prohibited; }; }";
     rule(
         node,
         "a table of its own rejects",
         &format!("nft '{rules}'"),
-        "nft 'table inet bookaccess_e2e_firewalld; delete table inet bookaccess_e2e_firewalld;'",
+        "nft 'table inet e2e_firewalld; delete table inet e2e_firewalld;'",
     )
 }
 
@@ -62,8 +62,8 @@ pub fn large_lost(node: &Node) -> Fault {
     rule(
         node,
         "large packets are lost",
-        &format!("nft 'table ip bookaccess_e2e_mtu {{ chain forward {{ {chain} }}; }}'"),
-        "nft 'table ip bookaccess_e2e_mtu; delete table ip bookaccess_e2e_mtu;'",
+        &format!("nft 'table ip e2e_mtu {{ chain forward {{ {chain} }}; }}'"),
+        "nft 'table ip e2e_mtu; delete table ip e2e_mtu;'",
     )
 }
 
@@ -81,8 +81,8 @@ pub fn cut_off(node: &Node) -> Fault {
     rule(
         node,
         "no packet comes or goes",
-        &format!("nft 'table inet bookaccess_e2e_gone {{ {chains} }}'"),
-        "nft 'table inet bookaccess_e2e_gone; delete table inet bookaccess_e2e_gone;'",
+        &format!("nft 'table inet e2e_gone {{ {chains} }}'"),
+        "nft 'table inet e2e_gone; delete table inet e2e_gone;'",
     )
 }
 

@@ -16,7 +16,7 @@ use crate::faults::Fault;
 use crate::faults::background::Background;
 use crate::page::{self, Seen};
 
-const TABLE: &str = "bookaccess_e2e_policy";
+const TABLE: &str = "e2e_policy";
 /// Between two readings of the policies.
 const PAUSE: Duration = Duration::from_millis(300);
 

@@ -34,11 +34,11 @@ fn join(cluster: &Cluster) -> Result<()> {
     // Before the gateway's own translation of the public address.
     let lead = format!("ip daddr {public} tcp dport {PORT} dnat to {ADDRESS}");
     let chain = format!("chain prerouting {{ type nat hook prerouting priority -110; {lead}; }};");
-    gateway.shell(&format!("nft 'table ip bookaccess_e2e_second {{ {chain} }}'")).map(drop)
+    gateway.shell(&format!("nft 'table ip e2e_second {{ {chain} }}'")).map(drop)
 }
 
 fn part(cluster: &Cluster) -> Result<()> {
-    let table = "table ip bookaccess_e2e_second";
+    let table = "table ip e2e_second";
     cluster.gateway.shell(&format!("nft '{table}; delete {table};'; ip link del {LINK} 2>/dev/null || true"))?;
     // What conntrack remembers of it would lead the browser there for a while.
     cluster.gateway.run(&["conntrack", "-F"], Duration::from_secs(10)).map(drop)

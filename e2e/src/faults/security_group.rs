@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::faults::Fault;
 
-const TABLE: &str = "bookaccess_e2e_security_group";
+const TABLE: &str = "e2e_security_group";
 
 /// Drops TCP to this port of the public address, before the address is translated.
 pub fn drops(port: u16) -> Fault {

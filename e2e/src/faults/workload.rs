@@ -80,7 +80,7 @@ pub fn killed() -> Fault {
 
 /// One of the page's pods refuses connections, though it counts as ready: the one that serves this client now.
 pub fn one_refuses() -> Fault {
-    const TABLE: &str = "inet bookaccess_e2e_refuses";
+    const TABLE: &str = "inet e2e_refuses";
     Fault::new(
         "one ready pod refuses connections",
         |cluster: &Cluster| {

@@ -223,8 +223,8 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
         // kubeadm leaves the defaults of 20 and 30, with which the controllers need 5 s to get their tokens.
         "--kube-api-qps=200".into(),
         "--kube-api-burst=400".into(),
-        // One of each: there is nobody to elect against, and the lease costs the start seconds.
-        "--leader-elect=false".into(),
+        LEASE[0].into(),
+        LEASE[1].into(),
         format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),
         format!("--root-ca-file={PKI}/ca.crt"),
         format!("--service-account-private-key-file={PKI}/sa.key"),
@@ -234,6 +234,10 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
     argv
 }
 
+/// There is nobody to elect against, but the Lease shows that they live. It outlasts an API server that is away for half a
+/// minute: whoever loses it ends, and here nobody would start it again.
+const LEASE: [&str; 2] = ["--leader-elect-lease-duration=60s", "--leader-elect-renew-deadline=45s"];
+
 fn scheduler(programs: &Programs) -> Vec<String> {
     let config = "/etc/kubernetes/scheduler.conf";
     vec![
@@ -242,6 +246,7 @@ fn scheduler(programs: &Programs) -> Vec<String> {
         format!("--authorization-kubeconfig={config}"),
         "--bind-address=127.0.0.1".into(),
         format!("--kubeconfig={config}"),
-        "--leader-elect=false".into(),
+        LEASE[0].into(),
+        LEASE[1].into(),
     ]
 }
