@@ -55,11 +55,14 @@ pub struct Args {
     pub proxy_mode: ProxyMode,
     #[arg(long, default_value = cluster::DEFAULT_VERSION)]
     pub kubernetes_version: String,
+    /// The cluster has IPv6 besides IPv4
+    #[arg(long)]
+    pub dual_stack: bool,
     /// Name of the cluster that is made
     #[arg(long, default_value = "e2e")]
     pub name: String,
     /// A running cluster, which is left as it is; without it one is made and taken down again
-    #[arg(long, conflicts_with_all = ["name", "keep", "proxy_mode", "kubernetes_version"])]
+    #[arg(long, conflicts_with_all = ["name", "keep", "proxy_mode", "kubernetes_version", "dual_stack"])]
     pub cluster: Option<String>,
     /// Of the faults only those of the gate: some of each part of the path
     #[arg(long)]
@@ -79,6 +82,7 @@ impl Default for Args {
             keep: false,
             proxy_mode: ProxyMode::default(),
             kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
+            dual_stack: false,
             name: "e2e".to_owned(),
             cluster: None,
             quick: false,
@@ -108,6 +112,7 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     up.provider = args.provider;
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
+    up.dual_stack = args.dual_stack;
     cluster::up(&up)?;
     let played = play(args, &args.name, binary);
     if args.keep {
@@ -181,6 +186,7 @@ pub fn up_args(name: &str) -> UpArgs {
         kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
         proxy_mode: ProxyMode::default(),
         ec2: false,
+        dual_stack: false,
         no_install: false,
     }
 }
@@ -210,5 +216,23 @@ mod tests {
             ("b".to_owned(), "FAILED".to_owned(), Duration::from_secs(20)),
         ];
         assert_eq!(table(&tests), "✔    1.5 s  a\n✘   20.0 s  b\n");
+    }
+
+    #[test]
+    fn a_second_family_is_asked_for() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        let wants = |words: &[&str]| {
+            let all = ["x"].iter().chain(words);
+            Cli::try_parse_from(all).map(|cli| cli.args.dual_stack).ok()
+        };
+        assert_eq!(wants(&[]), Some(false));
+        assert_eq!(wants(&["--dual-stack"]), Some(true));
+        // A cluster that runs is as it is.
+        assert_eq!(wants(&["--dual-stack", "--cluster", "a"]), None);
     }
 }
