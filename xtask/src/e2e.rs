@@ -23,6 +23,8 @@ pub enum Suite {
     Live,
     /// Every fault, named, brought back, undone
     Faults,
+    /// The page and its fallback by IPv6, on a cluster with both families
+    DualStack,
 }
 
 impl Suite {
@@ -31,6 +33,7 @@ impl Suite {
         let test = match self {
             Self::Live => "live",
             Self::Faults => "faults",
+            Self::DualStack => "dual_stack",
         };
         ["test", "--locked", "-p", "e2e", "--features", "live", "--test", test]
     }
@@ -55,7 +58,7 @@ pub struct Args {
     pub proxy_mode: ProxyMode,
     #[arg(long, default_value = cluster::DEFAULT_VERSION)]
     pub kubernetes_version: String,
-    /// The cluster has IPv6 besides IPv4
+    /// The cluster has IPv6 besides IPv4; that of the suite dual-stack always has
     #[arg(long)]
     pub dual_stack: bool,
     /// Name of the cluster that is made
@@ -91,6 +94,12 @@ impl Default for Args {
     }
 }
 
+impl Args {
+    fn wants_dual_stack(&self) -> bool {
+        self.dual_stack || self.suite == Suite::DualStack
+    }
+}
+
 /// Runs the suite as asked.
 pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if suite(args)?.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -112,7 +121,7 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     up.provider = args.provider;
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
-    up.dual_stack = args.dual_stack;
+    up.dual_stack = args.wants_dual_stack();
     cluster::up(&up)?;
     let played = play(args, &args.name, binary);
     if args.keep {
@@ -219,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_family_is_asked_for() {
+    fn a_second_family_is_asked_for_or_comes_with_its_suite() {
         use clap::Parser;
         #[derive(Parser)]
         struct Cli {
@@ -228,10 +237,11 @@ mod tests {
         }
         let wants = |words: &[&str]| {
             let all = ["x"].iter().chain(words);
-            Cli::try_parse_from(all).map(|cli| cli.args.dual_stack).ok()
+            Cli::try_parse_from(all).map(|cli| cli.args.wants_dual_stack()).ok()
         };
         assert_eq!(wants(&[]), Some(false));
         assert_eq!(wants(&["--dual-stack"]), Some(true));
+        assert_eq!(wants(&["--suite", "dual-stack"]), Some(true));
         // A cluster that runs is as it is.
         assert_eq!(wants(&["--dual-stack", "--cluster", "a"]), None);
     }
