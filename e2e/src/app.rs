@@ -38,6 +38,8 @@ pub struct Bookinfo {
     pub parts: bool,
     /// `type: ClusterIP` and no nodePort, as upstream's.
     pub cluster_ip: bool,
+    /// The page's Service has an address of each family that the cluster has.
+    pub both_families: bool,
     /// How many pods the page has.
     pub replicas: u8,
     /// The page's probes, as shipped; without them its pods are ready at once, as upstream's are.
@@ -54,6 +56,7 @@ impl Default for Bookinfo {
             pin: Pin::ControlPlane,
             parts: false,
             cluster_ip: false,
+            both_families: false,
             replicas: 1,
             probes: true,
             env: Vec::new(),
@@ -71,6 +74,11 @@ impl Bookinfo {
     /// With details, reviews and ratings.
     pub fn with_parts(self) -> Self {
         Self { parts: true, ..self }
+    }
+
+    /// Its Service is reached by IPv6 as well, where the cluster has it.
+    pub fn by_both_families(self) -> Self {
+        Self { both_families: true, ..self }
     }
 
     pub fn on(self, node: &str) -> Self {
@@ -157,6 +165,10 @@ impl Bookinfo {
                 {"op": "remove", "path": "/spec/type"},
                 {"op": "remove", "path": "/spec/ports/0/nodePort"},
             ]);
+            patches.push(json!({"target": {"kind": "Service", "name": "productpage"}, "patch": spec.to_string()}));
+        }
+        if self.both_families {
+            let spec = json!([{"op": "add", "path": "/spec/ipFamilyPolicy", "value": "PreferDualStack"}]);
             patches.push(json!({"target": {"kind": "Service", "name": "productpage"}, "patch": spec.to_string()}));
         }
         if !self.parts {

@@ -29,6 +29,12 @@ pub struct Cluster {
     pub proxy_mode: String,
     /// What an outside client dials; the test network leads it to the control plane.
     pub public_address: String,
+    /// Whether nodes, pods and Services have IPv6 addresses besides their IPv4 ones.
+    #[serde(default)]
+    pub dual_stack: bool,
+    /// As `public_address`, by IPv6; only of a dual-stack cluster.
+    #[serde(default)]
+    pub public_address_v6: Option<String>,
     /// A kubeconfig as the client sees it.
     pub kubeconfig: PathBuf,
     /// The folder that holds kubectl.
@@ -49,6 +55,11 @@ pub struct Node {
     pub control_plane: bool,
     pub address: String,
     pub pod_cidr: String,
+    /// Only in a dual-stack cluster, as the next one.
+    #[serde(default)]
+    pub address_v6: Option<String>,
+    #[serde(default)]
+    pub pod_cidr_v6: Option<String>,
 }
 
 /// Somewhere commands can be run: a node, the outside client, the gateway between them.
@@ -260,5 +271,22 @@ mod tests {
         assert_eq!(cluster.control_plane().unwrap().place.name, "cp1");
         assert_eq!(cluster.worker(0).unwrap().pod_cidr, "10.244.1.0/24");
         assert!(cluster.worker(1).is_err());
+        assert!(!cluster.dual_stack && cluster.public_address_v6.is_none());
+        assert!(cluster.nodes.iter().all(|node| node.address_v6.is_none() && node.pod_cidr_v6.is_none()));
+    }
+
+    #[test]
+    fn a_dual_stack_descriptor_is_read() {
+        let text = r#"{"name":"e2e","provider":"native","kubernetesVersion":"v1.37.2","proxyMode":"nftables",
+            "publicAddress":"203.0.113.10","dualStack":true,"publicAddressV6":"2001:db8:113::10",
+            "kubeconfig":"/k","bin":"/b","runDir":"/r",
+            "nodes":[{"name":"cp1","controlPlane":true,"address":"172.30.0.2","podCidr":"10.244.0.0/24",
+                      "addressV6":"fd30::10","podCidrV6":"fd00:10:244::/64","enter":[]}],
+            "client":{"name":"client","enter":[]},"gateway":{"name":"gw","enter":[]}}"#;
+        let cluster: Cluster = serde_json::from_str(text).unwrap();
+        assert!(cluster.dual_stack);
+        assert_eq!(cluster.public_address_v6.as_deref(), Some("2001:db8:113::10"));
+        let node = cluster.control_plane().unwrap();
+        assert_eq!(node.address_v6.as_deref().zip(node.pod_cidr_v6.as_deref()), Some(("fd30::10", "fd00:10:244::/64")));
     }
 }

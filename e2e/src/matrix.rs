@@ -55,12 +55,18 @@ pub enum Shape {
     Plain,
     /// Five nodes, so that two may be down that nobody needs.
     FiveNodes,
+    /// IPv6 besides IPv4.
+    DualStack,
 }
 
 impl Shape {
     /// The shape of a cluster: it plays the rows that need just this.
     pub fn of(cluster: &Cluster) -> Self {
-        if cluster.nodes.len() >= 5 { Self::FiveNodes } else { Self::Plain }
+        match cluster.nodes.len() {
+            _ if cluster.dual_stack => Self::DualStack,
+            5.. => Self::FiveNodes,
+            _ => Self::Plain,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The ways by which an outside client may reach the page: the bare NodePort, kubectl, and ours.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -83,9 +83,20 @@ pub struct Open {
 impl Open {
     /// Opens it and waits until it carries the page. The page must be there.
     pub fn begin(cluster: &Cluster, operator: &Plugin, way: Way) -> Result<Self> {
-        let port = if way == Way::Kubectl { KUBECTL_PORT } else { PORT };
-        let address = SocketAddr::new(cluster.public_address.parse()?, port);
         let start = if way.is_ours() { way.words(cluster)? } else { Vec::new() };
+        Self::begin_with(cluster, operator, way, cluster.public_address.parse()?, start)
+    }
+
+    /// As [`Open::begin`] for ours in front, listening on `address`; the client dials `public`.
+    pub fn at(cluster: &Cluster, operator: &Plugin, way: Way, address: &str, public: IpAddr) -> Result<Self> {
+        let mut start = way.words(cluster)?;
+        start.extend(["--address", address].map(str::to_owned));
+        Self::begin_with(cluster, operator, way, public, start)
+    }
+
+    fn begin_with(cluster: &Cluster, operator: &Plugin, way: Way, public: IpAddr, start: Vec<String>) -> Result<Self> {
+        let port = if way == Way::Kubectl { KUBECTL_PORT } else { PORT };
+        let address = SocketAddr::new(public, port);
         let mut open = Self { way, address, operator: operator.clone(), start, kubectl: None };
         if way == Way::Kubectl {
             open.kubectl = Some(port_forward(cluster)?);

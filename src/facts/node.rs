@@ -1,5 +1,7 @@
 //! What a Node object says.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::Node;
 
 /// The Node's name, or "".
@@ -77,6 +79,13 @@ pub fn internal_ips(node: &Node) -> Vec<&str> {
     addresses(node, "InternalIP")
 }
 
+/// The node's own address that a dialled one leads to: of its family where the node has one, else the first.
+pub fn own_address(node: &Node, dialled: Option<IpAddr>) -> Option<IpAddr> {
+    let own: Vec<IpAddr> = internal_ips(node).into_iter().filter_map(|ip| ip.parse().ok()).collect();
+    let alike = own.iter().find(|ip| dialled.is_some_and(|dialled| dialled.is_ipv4() == ip.is_ipv4()));
+    alike.or(own.first()).copied()
+}
+
 /// The addresses of one type.
 pub fn addresses<'a>(node: &'a Node, kind: &str) -> Vec<&'a str> {
     node.status
@@ -96,8 +105,7 @@ pub fn pod_cidrs(node: &Node) -> Vec<&str> {
 }
 
 /// Whether an address lies in a network written as CIDR; false where the text is none.
-pub fn cidr_contains(cidr: &str, ip: std::net::IpAddr) -> bool {
-    use std::net::IpAddr;
+pub fn cidr_contains(cidr: &str, ip: IpAddr) -> bool {
     let Some((network, length)) = cidr.split_once('/') else { return false };
     let Ok(length) = length.parse::<u32>() else { return false };
     match (network.parse::<IpAddr>(), ip) {
@@ -117,6 +125,7 @@ pub fn cidr_contains(cidr: &str, ip: std::net::IpAddr) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn networks_contain_their_addresses_only() {
@@ -125,5 +134,22 @@ mod tests {
         assert!(cidr_contains("0.0.0.0/0", "10.244.2.7".parse().unwrap()));
         assert!(cidr_contains("fd00:1::/64", "fd00:1::9".parse().unwrap()));
         assert!(!cidr_contains("nonsense", "10.244.2.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_dialled_address_leads_to_the_nodes_own_of_its_family() {
+        let node = |ips: &[&str]| -> Node {
+            let list: Vec<_> = ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
+            serde_json::from_value(json!({"status": {"addresses": list}})).unwrap()
+        };
+        let own = |ips: &[&str], dialled: &str| own_address(&node(ips), dialled.parse().ok()).unwrap().to_string();
+        let both = ["10.0.0.10", "fd30::10"];
+        assert_eq!(own(&both, "2001:db8::1"), "fd30::10");
+        assert_eq!(own(&both, "203.0.113.10"), "10.0.0.10");
+        assert_eq!(own(&["fd30::10", "10.0.0.10"], "203.0.113.10"), "10.0.0.10");
+        // Translated on its way, or not known.
+        assert_eq!(own(&both[..1], "2001:db8::1"), "10.0.0.10");
+        assert_eq!(own(&both, ""), "10.0.0.10");
+        assert_eq!(own_address(&node(&[]), None), None);
     }
 }

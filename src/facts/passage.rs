@@ -64,7 +64,11 @@ fn find<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Option<Vec<Stopped<'
     if !failed && !through {
         return None;
     }
-    let own: IpAddr = facts.node(node).map(node::internal_ips)?.first()?.parse().ok()?;
+    let own = node::own_address(facts.node(node)?, target.reach.address.map(|a| a.ip))?;
+    // The rules that were read are those for IPv4.
+    if own.is_ipv6() {
+        return None;
+    }
     let way = Way { node, own, host, firewall, service };
     let probe = Entry { device: OUTSIDER_DEVICE, source: Some(STRANGER), probed: true };
     let mut found = if failed { way.walk(&probe) } else { Vec::new() };

@@ -95,6 +95,11 @@ impl<'a> Candidates<'a> {
         found
     }
 
+    /// The best address, as long as none is known to answer.
+    pub fn best(&self) -> Option<IpAddr> {
+        self.first.map(|at| self.all[at].address.ip)
+    }
+
     /// The best of those that answer, else the best. An address that nobody dialled answers nobody.
     fn choose(&self, dialled: &[&Probe], answers: impl Fn(&Candidate<'a>) -> Option<bool>) -> Option<&Candidate<'a>> {
         let at_host = |p: &&Probe| {

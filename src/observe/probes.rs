@@ -1,5 +1,6 @@
 //! The probes of one look: first those that say whether the page answers, then, where it does not, those that say where it breaks.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::client::Cluster;
 use super::dial::{Ask, dial};
 use super::{environment, proxies};
 use crate::facts::spared::spares;
-use crate::facts::{Index, ServiceFacts, node, pod, proxy};
+use crate::facts::{Candidates, Index, ServiceFacts, node, pod, proxy};
 use crate::model::{Address, Gap, GapReason, HttpProxy, Input, Outcome, Probe, Snapshot, Target, Vantage};
 
 /// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
@@ -205,7 +206,7 @@ async fn client(address: &Address, target: &Target, port: u16, limit: Duration) 
 async fn in_small_packets(ip: std::net::IpAddr, port: u16, target: &Target) -> Tried {
     let (path, marker) = (target.path.clone(), target.marker.clone());
     let work = move || {
-        let host = format!("{ip}:{port}");
+        let host = SocketAddr::new(ip, port).to_string();
         let ask = Ask { host: &host, path: Some(&path), marker: marker.as_deref() };
         super::dial::in_small_packets(ip, port, &ask, DIAL_LIMIT)
             .map_err(|error| GapReason::Failed { message: error.to_string() })
@@ -267,13 +268,11 @@ async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Ga
     };
     let gap =
         |message: String| Gap { input: Input::OutsiderProbe, subject: None, reason: GapReason::Failed { message } };
-    let Some(ip) = snapshot
-        .objects
-        .nodes
-        .iter()
-        .find(|n| node::name(n) == own)
-        .and_then(|n| node::internal_ips(n).first()?.parse::<std::net::IpAddr>().ok())
-    else {
+    let index = Index::of(snapshot);
+    // What is said of the address that browsers dial rests on this: it must be of the same family.
+    let dialled = Candidates::of(snapshot, &index).best();
+    let node = snapshot.objects.nodes.iter().find(|n| node::name(n) == own);
+    let Some(ip) = node.and_then(|n| node::own_address(n, dialled)) else {
         return vec![Err(gap(format!("node {own} has no InternalIP")))];
     };
     let outsider = match tokio::task::spawn_blocking(Outsider::open).await {
@@ -281,7 +280,6 @@ async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Ga
         Ok(Err(error)) => return vec![Err(gap(error.to_string()))],
         Err(error) => return vec![Err(gap(error.to_string()))],
     };
-    let index = Index::of(snapshot);
     let each = snapshot.targets.iter().filter_map(|target| {
         let port = node_port(&index, target)?;
         let base = probe(Vantage::Outsider, target, &ip.to_string(), port);
@@ -297,7 +295,7 @@ async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Ga
 }
 
 fn ask(ip: std::net::IpAddr, port: u16, path: &str, marker: Option<&str>, limit: Duration) -> Tried {
-    let host = format!("{ip}:{port}");
+    let host = SocketAddr::new(ip, port).to_string();
     Ok(dial(ip, port, &Ask { host: &host, path: Some(path), marker }, limit))
 }
 

@@ -185,6 +185,35 @@ fn from_elsewhere_the_page_comes_back_at_its_address_first() {
     assert_eq!(said(&planned(&fixture("ba5011_laptop"), &consent(&[]))), "pin-to-control-plane | restore-route");
 }
 
+/// The same, dialled by IPv6, on a cluster of both families.
+fn by_ipv6(mut value: Value) -> Value {
+    value["addresses"] = json!([{"ip": "2001:db8:113::10", "source": "flag", "node": "cp1"}]);
+    value["objects"]["services"][0]["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"]);
+    let mut slice = value["objects"]["endpointSlices"][0].clone();
+    slice["metadata"]["name"] = json!("productpage-v6");
+    slice["addressType"] = json!("IPv6");
+    slice["endpoints"][0]["addresses"] = json!(["fd00:10:244:1::7"]);
+    value["objects"]["endpointSlices"].as_array_mut().unwrap().push(slice);
+    let addresses = &mut value["objects"]["nodes"][0]["status"]["addresses"];
+    addresses.as_array_mut().unwrap().push(json!({"type": "InternalIP", "address": "fd30::10"}));
+    for probe in value["probes"].as_array_mut().unwrap().iter_mut().filter(|p| p["vantage"] == "outsider") {
+        probe["host"] = json!("fd30::10");
+    }
+    value
+}
+
+#[test]
+fn dialled_by_ipv6_the_fallback_listens_there_and_rules_of_ipv4_are_not_blamed() {
+    let plan = planned(&by_ipv6(fixture("ba3002")), &consent(&[]));
+    let Act::Forward { listen_address, front, .. } = &plan.steps[0].act else { panic!("{plan:?}") };
+    assert_eq!((listen_address.to_string().as_str(), *front), ("fd30::10", true));
+    let address = "--address fd30::10";
+    assert!(plan.steps[0].command.ends_with(address), "{}", plan.steps[0].command);
+
+    let walled = planned(&by_ipv6(fixture("ba4004")), &consent(&[Allow::Node]));
+    assert!(!said(&walled).contains("accept-on-node"), "{}", said(&walled));
+}
+
 #[test]
 fn without_a_fallback_the_node_gets_the_last_rung() {
     let none = Policy { fallback: false, ..consent(&[]) };

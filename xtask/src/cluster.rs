@@ -53,6 +53,9 @@ pub struct UpArgs {
     /// The nodes look like EC2 instances: hardware tables and metadata service
     #[arg(long)]
     pub ec2: bool,
+    /// Nodes, pods and Services have IPv6 addresses besides their IPv4 ones
+    #[arg(long)]
+    pub dual_stack: bool,
     /// Refuse with a list where Debian packages are missing, instead of installing them
     #[arg(long)]
     pub no_install: bool,
@@ -131,6 +134,7 @@ pub fn up(args: &UpArgs) -> Result<Descriptor> {
             workers: args.workers,
             proxy_mode: args.proxy_mode,
             ec2: args.ec2,
+            dual_stack: args.dual_stack,
         },
         !args.no_install,
     )
@@ -211,10 +215,11 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
                 let missing: Vec<_> =
                     descriptor.members().into_iter().filter(|m| !members.iter().any(|r| r == m)).collect();
                 println!(
-                    "{name}: Kubernetes {}, kube-proxy {}, public address {}{}",
+                    "{name}: Kubernetes {}, kube-proxy {}, public address {}{}{}",
                     descriptor.kubernetes_version,
                     descriptor.proxy_mode,
                     descriptor.public_address,
+                    descriptor.public_address_v6.as_ref().map_or_else(String::new, |v6| format!(" and {v6}")),
                     if descriptor.ec2 { ", EC2's shape" } else { "" }
                 );
                 if missing.is_empty() {
@@ -292,7 +297,7 @@ mod tests {
         let Command::Up(up) = Cli::try_parse_from(["x", "up"]).unwrap().args.command else {
             unreachable!("up was asked for");
         };
-        assert_eq!((up.name.as_str(), up.workers, up.ec2), ("bookaccess", 2, false));
+        assert_eq!((up.name.as_str(), up.workers, up.ec2, up.dual_stack), ("bookaccess", 2, false, false));
         assert_eq!((up.kubernetes_version.as_str(), up.proxy_mode), ("v1.37.2", ProxyMode::Iptables));
     }
 

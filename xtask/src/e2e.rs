@@ -28,6 +28,8 @@ pub enum Suite {
     Live,
     /// Every fault, named, brought back, undone
     Faults,
+    /// The page and its fallback by IPv6, on a cluster with both families
+    DualStack,
 }
 
 impl Suite {
@@ -36,6 +38,7 @@ impl Suite {
         let test = match self {
             Self::Live => "live",
             Self::Faults => "faults",
+            Self::DualStack => "dual_stack",
         };
         ["test", "--locked", "-p", "e2e", "--features", "live", "--test", test]
     }
@@ -60,14 +63,17 @@ pub struct Args {
     pub proxy_mode: ProxyMode,
     #[arg(long, default_value = cluster::DEFAULT_VERSION)]
     pub kubernetes_version: String,
-    /// Worker nodes of the cluster that is made (2; of the whole matrix first 2, then 4)
+    /// Worker nodes of the cluster that is made (2; the whole matrix also makes one with 4, and one of both families)
     #[arg(long, conflicts_with_all = ["cluster", "record"], value_parser = clap::value_parser!(u8).range(2..=10))]
     pub workers: Option<u8>,
+    /// The cluster has IPv6 besides IPv4; that of the suite dual-stack always has
+    #[arg(long, conflicts_with = "record")]
+    pub dual_stack: bool,
     /// Name of the cluster that is made
     #[arg(long, default_value = "e2e")]
     pub name: String,
     /// A running cluster, which is left as it is; without it one is made and taken down again
-    #[arg(long, conflicts_with_all = ["name", "keep", "proxy_mode", "kubernetes_version"])]
+    #[arg(long, conflicts_with_all = ["name", "keep", "proxy_mode", "kubernetes_version", "dual_stack"])]
     pub cluster: Option<String>,
     /// Of the faults only those of the gate: some of each part of the path
     #[arg(long)]
@@ -88,11 +94,18 @@ impl Default for Args {
             proxy_mode: ProxyMode::default(),
             kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
             workers: None,
+            dual_stack: false,
             name: "e2e".to_owned(),
             cluster: None,
             quick: false,
             record: false,
         }
+    }
+}
+
+impl Args {
+    fn wants_dual_stack(&self) -> bool {
+        self.dual_stack || self.suite == Suite::DualStack
     }
 }
 
@@ -116,8 +129,8 @@ pub fn suite(args: &Args) -> Result<Outcome> {
         Some(running) => play(running)?,
         None => {
             let mut all = Outcome::none();
-            for workers in shapes(args) {
-                all.add(on_its_own(args, workers, play)?);
+            for shape in shapes(args) {
+                all.add(on_its_own(args, shape, play)?);
             }
             all
         }
@@ -137,18 +150,32 @@ pub fn suite(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The workers of each cluster that is needed: the whole matrix has rows for a larger one.
-fn shapes(args: &Args) -> Vec<u8> {
-    let whole =
-        args.suite == Suite::Faults && !args.quick && args.scenario.is_none() && args.workers.is_none() && !args.keep;
-    if whole { vec![WORKERS, FIVE_NODES] } else { vec![args.workers.unwrap_or(WORKERS)] }
+/// What the clusters differ in that are made one after the other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Shape {
+    workers: u8,
+    dual_stack: bool,
+}
+
+/// The clusters that are needed: the whole matrix has rows for a larger one, and for one of both families.
+fn shapes(args: &Args) -> Vec<Shape> {
+    let asked = Shape { workers: args.workers.unwrap_or(WORKERS), dual_stack: args.wants_dual_stack() };
+    let plain = args.workers.is_none() && !asked.dual_stack;
+    if args.suite != Suite::Faults || !plain || args.quick || args.keep || args.scenario.is_some() {
+        return vec![asked];
+    }
+    let five = Shape { workers: FIVE_NODES, ..asked };
+    let both = Shape { dual_stack: true, ..asked };
+    // Which family a Service has does not depend on kube-proxy's mode.
+    let both = (args.proxy_mode == ProxyMode::Iptables).then_some(both);
+    [asked, five].into_iter().chain(both).collect()
 }
 
 /// Plays on a cluster that is brought up for it, and taken down whatever happened.
-fn on_its_own(args: &Args, workers: u8, play: impl Fn(&str) -> Result<Outcome>) -> Result<Outcome> {
+fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>) -> Result<Outcome> {
     let mut up = up_args(&args.name);
     up.provider = args.provider;
-    up.workers = workers;
+    (up.workers, up.dual_stack) = (shape.workers, shape.dual_stack);
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
     cluster::up(&up)?;
@@ -210,6 +237,7 @@ pub fn up_args(name: &str) -> UpArgs {
         kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
         proxy_mode: ProxyMode::default(),
         ec2: false,
+        dual_stack: false,
         no_install: false,
     }
 }
@@ -239,5 +267,24 @@ mod tests {
             ("b".to_owned(), "FAILED".to_owned(), Duration::from_secs(20)),
         ];
         assert_eq!(table(&tests), "✔    1.5 s  a\n✘   20.0 s  b\n");
+    }
+
+    #[test]
+    fn a_second_family_is_asked_for_or_comes_with_its_suite() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Cli {
+            #[command(flatten)]
+            args: Args,
+        }
+        let wants = |words: &[&str]| {
+            let all = ["x"].iter().chain(words);
+            Cli::try_parse_from(all).map(|cli| cli.args.wants_dual_stack()).ok()
+        };
+        assert_eq!(wants(&[]), Some(false));
+        assert_eq!(wants(&["--dual-stack"]), Some(true));
+        assert_eq!(wants(&["--suite", "dual-stack"]), Some(true));
+        // A cluster that runs is as it is.
+        assert_eq!(wants(&["--dual-stack", "--cluster", "a"]), None);
     }
 }

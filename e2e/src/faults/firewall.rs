@@ -29,6 +29,17 @@ pub fn raw_drops(node: &Node) -> Fault {
     iptables(node, "the nodePort is dropped in raw", "raw", "PREROUTING -i eth0 -p tcp --dport 30080 -j DROP")
 }
 
+/// Packets to the page's nodePort are dropped where they come by IPv6, on whatever device.
+pub fn node_port_dropped_v6(node: &Node) -> Fault {
+    const RULE: &str = "PREROUTING -p tcp --dport 30080 -j DROP";
+    rule(
+        node,
+        "the nodePort is dropped for IPv6",
+        &format!("ip6tables -w -t raw -I {RULE}"),
+        &format!("ip6tables -w -t raw -D {RULE} 2>/dev/null || true"),
+    )
+}
+
 /// As firewalld does it: a table of its own, behind the others, rejects what nobody asked for.
 pub fn rejects_in_own_table(node: &Node) -> Fault {
     let rules = "table inet e2e_firewalld { chain forward { type filter hook forward priority filter + 10; \

@@ -2,7 +2,7 @@
 
 use e2e::app::Bookinfo;
 use e2e::faults::{service, workload};
-use e2e::matrix::{End, Row};
+use e2e::matrix::{End, Row, Shape};
 use e2e::page::Seen;
 use serde_json::json;
 
@@ -104,6 +104,18 @@ pub fn rows() -> Vec<Row> {
             name: "service-proxy-name label",
             faults: |_| Ok(vec![service::service_proxy_name()]),
             codes: &["BA1304"],
+            ..base()
+        },
+        Row {
+            name: "wrong IP family",
+            faults: |_| {
+                let ports = json!([{"port": 9080, "nodePort": 30080}]);
+                let spec = json!({"type": "NodePort", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"],
+                    "selector": {"app": "productpage"}, "ports": ports});
+                Ok(vec![service::made_anew("the Service has IPv6 alone", spec)])
+            },
+            codes: &["BA1306"],
+            shape: Shape::DualStack,
             ..base()
         },
         Row {

@@ -56,5 +56,5 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
 pub(in crate::plan) fn here(facts: &Facts<'_>, target: &TargetFacts<'_>) -> Option<IpAddr> {
     let node = entry_node(facts, target)?;
     let stands = facts.snapshot.stand.node.as_deref() == Some(node::name(node));
-    stands.then(|| node::internal_ips(node).into_iter().find_map(|ip| ip.parse().ok())).flatten()
+    stands.then(|| node::own_address(node, target.reach.address.map(|a| a.ip))).flatten()
 }

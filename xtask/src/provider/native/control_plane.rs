@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::build::Programs;
 use super::pki::ADMIN_GROUP;
-use super::plan::{POD_RANGE, Plan, SERVICE_RANGE};
+use super::plan::Plan;
 use super::processes::Running;
 use crate::run;
 
@@ -28,7 +28,7 @@ pub fn start_api(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
 /// Starts the controller-manager and the scheduler.
 pub fn start_controllers(plan: &Plan, programs: &Programs, on: &Running) -> Result<()> {
     for (name, argv) in
-        [("kube-controller-manager", controller_manager(programs)), ("kube-scheduler", scheduler(programs))]
+        [("kube-controller-manager", controller_manager(plan, programs)), ("kube-scheduler", scheduler(programs))]
     {
         on.daemon(&plan.places.log(&on.member, name), &[], &argv)?;
     }
@@ -82,7 +82,7 @@ pub fn objects(plan: &Plan) -> Vec<Value> {
                 "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch(),
                 "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(),
             });
-            let mut spec = json!({ "podCIDR": node.pod_cidr(), "podCIDRs": [node.pod_cidr()] });
+            let mut spec = json!({ "podCIDR": node.pod_cidr(), "podCIDRs": node.pod_cidrs() });
             if node.control_plane {
                 labels["node-role.kubernetes.io/control-plane"] = json!("");
                 labels["node.kubernetes.io/exclude-from-external-load-balancers"] = json!("");
@@ -134,12 +134,14 @@ kind: ClusterConfiguration
 kubernetesVersion: {}
 networking:
   dnsDomain: cluster.local
-  podSubnet: {POD_RANGE}
-  serviceSubnet: {SERVICE_RANGE}
+  podSubnet: {}
+  serviceSubnet: {}
 proxy: {{}}
 scheduler: {{}}
 ",
-        plan.request.version
+        plan.request.version,
+        plan.pod_ranges(),
+        plan.service_ranges()
     )
 }
 
@@ -197,14 +199,14 @@ fn api_server(plan: &Plan, programs: &Programs) -> Vec<String> {
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
         format!("--service-account-key-file={PKI}/sa.pub"),
         format!("--service-account-signing-key-file={PKI}/sa.key"),
-        format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+        format!("--service-cluster-ip-range={}", plan.service_ranges()),
         format!("--tls-cert-file={PKI}/apiserver.crt"),
         format!("--tls-private-key-file={PKI}/apiserver.key"),
     ]);
     argv
 }
 
-fn controller_manager(programs: &Programs) -> Vec<String> {
+fn controller_manager(plan: &Plan, programs: &Programs) -> Vec<String> {
     let config = "/etc/kubernetes/controller-manager.conf";
     let mut argv = vec![programs.kubernetes.join("kube-controller-manager").display().to_string()];
     argv.extend([
@@ -213,7 +215,7 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
         format!("--authorization-kubeconfig={config}"),
         "--bind-address=127.0.0.1".into(),
         format!("--client-ca-file={PKI}/ca.crt"),
-        format!("--cluster-cidr={POD_RANGE}"),
+        format!("--cluster-cidr={}", plan.pod_ranges()),
         "--cluster-name=kubernetes".into(),
         format!("--cluster-signing-cert-file={PKI}/ca.crt"),
         format!("--cluster-signing-key-file={PKI}/ca.key"),
@@ -228,7 +230,7 @@ fn controller_manager(programs: &Programs) -> Vec<String> {
         format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),
         format!("--root-ca-file={PKI}/ca.crt"),
         format!("--service-account-private-key-file={PKI}/sa.key"),
-        format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+        format!("--service-cluster-ip-range={}", plan.service_ranges()),
         "--use-service-account-credentials=true".into(),
     ]);
     argv

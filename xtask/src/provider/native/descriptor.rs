@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::dual_stack::{NodeV6, PUBLIC_ADDRESS_V6};
 use super::node::CONTAINERD_SOCKET;
 use super::plan::{CLIENT_ADDRESS, PUBLIC_ADDRESS, Places, Plan};
 use super::processes::Running;
@@ -19,9 +20,14 @@ pub struct Descriptor {
     pub kubernetes_version: String,
     pub proxy_mode: String,
     pub ec2: bool,
+    #[serde(default)]
+    pub dual_stack: bool,
     /// Counts the clusters that followed each other behind one kept client.
     pub generation: u8,
     pub public_address: String,
+    /// Of a dual-stack cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_address_v6: Option<String>,
     /// On the client.
     pub kubeconfig: String,
     /// The folder with kubectl, the same on every member.
@@ -39,6 +45,11 @@ pub struct Node {
     pub control_plane: bool,
     pub address: String,
     pub pod_cidr: String,
+    /// In a dual-stack cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_v6: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_cidr_v6: Option<String>,
     pub enter: Vec<String>,
     pub containerd_socket: String,
 }
@@ -68,8 +79,10 @@ impl Descriptor {
             kubernetes_version: plan.request.version.clone(),
             proxy_mode: plan.request.proxy_mode.name().into(),
             ec2: plan.request.ec2,
+            dual_stack: plan.request.dual_stack,
             generation: plan.generation,
             public_address: PUBLIC_ADDRESS.to_string(),
+            public_address_v6: plan.request.dual_stack.then(|| PUBLIC_ADDRESS_V6.to_string()),
             kubeconfig: CLIENT_KUBECONFIG.into(),
             bin: bin.display().to_string(),
             run_dir: plan.places.run.display().to_string(),
@@ -82,6 +95,8 @@ impl Descriptor {
                     control_plane: node.control_plane,
                     address: node.address.to_string(),
                     pod_cidr: node.pod_cidr(),
+                    address_v6: node.v6.as_ref().map(|v6| v6.address.to_string()),
+                    pod_cidr_v6: node.v6.as_ref().map(NodeV6::pod_cidr),
                     enter: running.enter(),
                     containerd_socket: CONTAINERD_SOCKET.into(),
                 })

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::control_plane::binding;
 use super::images;
-use super::plan::{POD_RANGE, Plan};
+use super::plan::Plan;
 
 /// The node's folders that hold the tools and their libraries: where they are in the pod, where on the node.
 const TOOLS: &[(&str, &str, &str)] = &[
@@ -55,7 +55,7 @@ clientConnection:
   contentType: \"\"
   kubeconfig: /var/lib/kube-proxy/kubeconfig.conf
   qps: 0
-clusterCIDR: {POD_RANGE}
+clusterCIDR: {}
 configSyncPeriod: 0s
 conntrack:
   maxPerCore: 0
@@ -79,6 +79,7 @@ oomScoreAdj: 0
 portRange: \"\"
 showHiddenMetricsForVersion: \"\"
 ",
+        plan.pod_ranges(),
         plan.request.proxy_mode.name()
     )
 }

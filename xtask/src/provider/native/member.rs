@@ -64,6 +64,9 @@ pub struct Args {
     /// The member's hardware says that it is an EC2 instance
     #[arg(long)]
     pub ec2: bool,
+    /// The member has IPv6 addresses besides its IPv4 ones
+    #[arg(long)]
+    pub dual_stack: bool,
     /// The name server in /etc/resolv.conf
     #[arg(long)]
     pub resolver: Option<String>,
@@ -157,6 +160,9 @@ fn make_view(args: &Args) -> Result<()> {
             let _ = fs::write(Path::new("/proc/sys").join(setting), "1");
         }
     }
+    if args.dual_stack {
+        second_family(args)?;
+    }
     if args.router {
         // The gateway's bridge is a switch: what passes it must not be translated. (A setting of this namespace.)
         let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
@@ -169,6 +175,19 @@ fn make_view(args: &Args) -> Result<()> {
     crate::run::output(&mut crate::run::command(&["ip", "link", "set", "lo", "up"]))?;
     // Pods may ask for mount propagation, as on a systemd machine; it ends at this member.
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
+    Ok(())
+}
+
+/// What a member with IPv6 needs besides; settings of its network namespace all.
+fn second_family(args: &Args) -> Result<()> {
+    // Nobody else has an address of ours: without the wait for an objection each can be used at once.
+    for which in ["all", "default"] {
+        fs::write(format!("/proc/sys/net/ipv6/conf/{which}/accept_dad"), "0").context("does the kernel have IPv6?")?;
+    }
+    if args.router {
+        let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "0");
+        let _ = fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0");
+    }
     Ok(())
 }
 

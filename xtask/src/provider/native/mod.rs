@@ -9,6 +9,7 @@ mod cgroup;
 mod control_plane;
 mod coredns;
 pub mod descriptor;
+mod dual_stack;
 mod files;
 mod images;
 pub mod imds;
@@ -144,13 +145,15 @@ fn already(request: &Request, places: &Places) -> Result<Option<Descriptor>> {
             let same = found.kubernetes_version == request.version
                 && found.proxy_mode == request.proxy_mode.name()
                 && found.nodes.len() == usize::from(request.workers) + 1
-                && found.ec2 == request.ec2;
+                && found.ec2 == request.ec2
+                && found.dual_stack == request.dual_stack;
             if !same {
                 bail!(
-                    "cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {})\n  end it first: cargo xtask cluster down --name {name}",
+                    "cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {}, {})\n  end it first: cargo xtask cluster down --name {name}",
                     found.kubernetes_version,
                     found.nodes.len() - 1,
-                    found.proxy_mode
+                    found.proxy_mode,
+                    if found.dual_stack { "IPv4 and IPv6" } else { "IPv4" }
                 );
             }
             println!("cluster {name} runs already");
@@ -244,6 +247,9 @@ fn start_members(plan: &Plan, programs: &Programs) -> Result<Members> {
     let kept = processes::members(Some(&plan.request.name)).into_iter().find(|r| r.member == "client");
     let resolver = plan.gateway().to_string();
     let begin = |member: &str, mut args: Vec<String>| {
+        if plan.request.dual_stack {
+            args.push("--dual-stack".to_owned());
+        }
         for folder in visible()? {
             args.extend(["--visible".to_owned(), folder.display().to_string()]);
         }

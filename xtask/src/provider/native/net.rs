@@ -4,8 +4,11 @@
 //! As at a cloud: the public address belongs to no interface, the gateway translates it 1:1 to the control plane's
 //! internal address (and back), and a chain in front of the translation stands in for the security group.
 
+use std::fmt::Display;
+
 use anyhow::Result;
 
+use super::dual_stack::{self, CLIENT_ADDRESS_V6, CLIENT_GATEWAY_V6, PUBLIC_ADDRESS_V6};
 use super::plan::{CLIENT_ADDRESS, CLIENT_GATEWAY, METADATA_ADDRESS, PUBLIC_ADDRESS, Plan};
 use super::processes::Running;
 use crate::run;
@@ -33,12 +36,15 @@ pub fn connect(plan: &Plan, gateway: &Running, client: &Running, nodes: &[Runnin
         nodes.iter().map(|n| format!("link set p-{0} master {NODES}\nlink set p-{0} up\n", n.member)).collect();
     gateway.feed(
         &["ip", "-batch", "-"],
-        &format!("{ports}addr add {CLIENT_GATEWAY}/24 dev {CLIENTS}\nlink set {CLIENTS} up\n"),
+        &format!("{ports}addr add {CLIENT_GATEWAY}/24 dev {CLIENTS}\nlink set {CLIENTS} up\n{}", gateway_v6(plan)),
     )?;
     gateway.feed(&["nft", "-f", "-"], &translation(plan))?;
     client.feed(
         &["ip", "-batch", "-"],
-        &format!("addr add {CLIENT_ADDRESS}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}\n"),
+        &format!(
+            "addr add {CLIENT_ADDRESS}/24 dev eth0\nlink set eth0 up\nroute add default via {CLIENT_GATEWAY}\n{}",
+            client_v6(plan)
+        ),
     )?;
     for (node, running) in plan.nodes.iter().zip(nodes) {
         running.feed(&["ip", "-batch", "-"], &node_network(plan, &node.name))?;
@@ -78,36 +84,78 @@ fn node_network(plan: &Plan, name: &str) -> String {
     for node in plan.nodes.iter().filter(|n| n.name != name) {
         text.push_str(&format!("route add {} via {}\n", node.pod_cidr(), node.address));
     }
+    text + &node_network_v6(plan, name)
+}
+
+/// As [`node_network`], the links being up: a route of IPv6 needs that.
+fn node_network_v6(plan: &Plan, name: &str) -> String {
+    let mut text = String::new();
+    let all = || plan.nodes.iter().filter_map(|node| Some((node.name == name, node.v6.as_ref()?)));
+    for (_, own) in all().filter(|(is_own, _)| *is_own) {
+        let way_out = dual_stack::gateway(plan.generation);
+        text.push_str(&format!("addr add {}/64 dev eth0 nodad\nroute add default via {way_out}\n", own.address));
+    }
+    for (_, other) in all().filter(|(is_own, _)| !is_own) {
+        text.push_str(&format!("route add {} via {}\n", other.pod_cidr(), other.address));
+    }
     text
 }
 
-/// The gateway's rules. Tests add drops to `ip security_group inbound`.
-fn translation(plan: &Plan) -> String {
-    let inside = plan.control_plane().address;
-    let nodes = plan.node_range();
+/// The gateway's addresses towards nodes and client, and its default route. Both links are up.
+fn gateway_v6(plan: &Plan) -> String {
+    if !plan.request.dual_stack {
+        return String::new();
+    }
     format!(
-        "table ip security_group {{
+        "addr add {}/64 dev {NODES} nodad\naddr add {CLIENT_GATEWAY_V6}/64 dev {CLIENTS} nodad\n\
+         route add ::/0 dev {OUTSIDE}\n",
+        dual_stack::gateway(plan.generation)
+    )
+}
+
+fn client_v6(plan: &Plan) -> String {
+    if !plan.request.dual_stack {
+        return String::new();
+    }
+    format!("addr add {CLIENT_ADDRESS_V6}/64 dev eth0 nodad\nroute add default via {CLIENT_GATEWAY_V6}\n")
+}
+
+/// The gateway's rules. Tests add drops to `ip security_group inbound`, and to `ip6` where there is one.
+fn translation(plan: &Plan) -> String {
+    let inside = plan.control_plane();
+    let v4 = translation_of("ip", &PUBLIC_ADDRESS, &inside.address, &plan.node_range(), "icmp type net-unreachable");
+    let v6 = inside.v6.as_ref().map(|inside| {
+        let nodes = dual_stack::node_range(plan.generation);
+        translation_of("ip6", &PUBLIC_ADDRESS_V6, &inside.address, &nodes, "icmpv6 type no-route")
+    });
+    v4 + &v6.unwrap_or_default()
+}
+
+/// The rules of one family, as nft names it.
+fn translation_of(family: &str, public: &dyn Display, inside: &dyn Display, nodes: &str, refusal: &str) -> String {
+    format!(
+        "table {family} security_group {{
   chain inbound {{ type filter hook prerouting priority -150; policy accept; }}
 }}
-table ip internet {{
+table {family} internet {{
   chain to_inside {{ type nat hook prerouting priority dstnat; policy accept;
-    ip daddr {PUBLIC_ADDRESS} dnat to {inside}
+    {family} daddr {public} dnat to {inside}
   }}
   chain to_outside {{ type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {inside} ip daddr {inside} ct status dnat snat to {PUBLIC_ADDRESS}
-    ip saddr {inside} oifname \"{CLIENTS}\" snat to {PUBLIC_ADDRESS}
-    ip saddr {nodes} ip daddr {inside} ct status dnat masquerade
-    ip saddr {nodes} oifname \"{CLIENTS}\" masquerade
+    {family} saddr {inside} {family} daddr {inside} ct status dnat snat to {public}
+    {family} saddr {inside} oifname \"{CLIENTS}\" snat to {public}
+    {family} saddr {nodes} {family} daddr {inside} ct status dnat masquerade
+    {family} saddr {nodes} oifname \"{CLIENTS}\" masquerade
   }}
   chain between {{ type filter hook forward priority filter; policy accept;
-    oifname \"{OUTSIDE}\" reject with icmp type net-unreachable
+    oifname \"{OUTSIDE}\" reject with {refusal}
     ct state established,related accept
     iifname \"{CLIENTS}\" ct status dnat accept
-    iifname \"{CLIENTS}\" reject with icmp type net-unreachable
+    iifname \"{CLIENTS}\" reject with {refusal}
   }}
   chain gateway_itself {{ type filter hook input priority filter; policy accept;
     ct state established,related accept
-    iifname \"{CLIENTS}\" meta l4proto {{ tcp, udp }} reject with icmp type net-unreachable
+    iifname \"{CLIENTS}\" meta l4proto {{ tcp, udp }} reject with {refusal}
   }}
 }}
 "
@@ -116,25 +164,45 @@ table ip internet {{
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::super::plan::{ProxyMode, Request};
     use super::*;
 
-    #[test]
-    fn a_node_routes_to_the_others_pods_only() {
+    fn plan(dual_stack: bool) -> Plan {
         let request = Request {
             name: "x".into(),
             version: "v1.37.2".into(),
             workers: 2,
             proxy_mode: ProxyMode::Iptables,
             ec2: true,
+            dual_stack,
         };
-        let plan = Plan::new(request, 1);
+        Plan::new(request, 1)
+    }
+
+    #[test]
+    fn a_node_routes_to_the_others_pods_only() {
+        let plan = plan(false);
         assert_eq!(
             node_network(&plan, "w1"),
             "addr add 172.30.1.11/24 dev eth0\nlink set eth0 up\nroute add default via 172.30.1.1\nroute add 10.244.0.0/24 via 172.30.1.10\nroute add 10.244.2.0/24 via 172.30.1.12\n"
         );
         assert!(translation(&plan).contains("ip daddr 203.0.113.10 dnat to 172.30.1.10"));
         assert!(bridge(&plan).contains("169.254.169.254/32"));
+    }
+
+    #[test]
+    fn the_second_family_comes_beside_the_first() {
+        let (one, both) = (plan(false), plan(true));
+        assert_eq!(
+            node_network(&both, "w1"),
+            node_network(&one, "w1")
+                + "addr add fd30:0:0:1::11/64 dev eth0 nodad\nroute add default via fd30:0:0:1::1\nroute add fd00:10:244::/64 via fd30:0:0:1::10\nroute add fd00:10:244:2::/64 via fd30:0:0:1::12\n"
+        );
+        assert_eq!(gateway_v6(&one) + &client_v6(&one), "");
+        assert!(gateway_v6(&both).contains("addr add fd30:0:0:1::1/64 dev nodes nodad\n"));
+        assert!(client_v6(&both).ends_with("route add default via 2001:db8:198::1\n"));
+        let rules = translation(&both);
+        assert!(rules.starts_with(&translation(&one)) && !translation(&one).contains("ip6"));
+        assert!(rules.contains("ip6 daddr 2001:db8:113::10 dnat to fd30:0:0:1::10"), "{rules}");
     }
 }

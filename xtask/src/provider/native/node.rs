@@ -55,7 +55,7 @@ pub fn start_kubelet(plan: &Plan, programs: &Programs, node: &Node, on: &Running
             "--config=/var/lib/kubelet/config.yaml".into(),
             "--kubeconfig=/etc/kubernetes/kubelet.conf".into(),
             format!("--hostname-override={}", node.name),
-            format!("--node-ip={}", node.address),
+            format!("--node-ip={}", node.node_ip()),
         ],
     )
 }
@@ -87,6 +87,12 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.de
 }
 
 fn pod_network(node: &Node) -> String {
+    // host-local gives a pod one address of each list.
+    let ranges: Vec<_> = node.pod_cidrs().iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
+    let mut routes = vec![json!({ "dst": "0.0.0.0/0" })];
+    if node.v6.is_some() {
+        routes.push(json!({ "dst": "::/0" }));
+    }
     let config = json!({
         "cniVersion": "0.4.0",
         "name": "bridge",
@@ -95,8 +101,8 @@ fn pod_network(node: &Node) -> String {
                 "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
                 "ipam": {
                     "type": "host-local", "dataDir": "/run/cni-ipam",
-                    "ranges": [[{ "subnet": node.pod_cidr() }]],
-                    "routes": [{ "dst": "0.0.0.0/0" }],
+                    "ranges": ranges,
+                    "routes": routes,
                 },
             },
             { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
@@ -159,13 +165,19 @@ mod tests {
                 workers: 1,
                 proxy_mode: ProxyMode::Iptables,
                 ec2: false,
+                dual_stack: true,
             },
             0,
         );
         let kubelet: serde_json::Value = serde_json::from_str(&kubelet_config(&plan, &plan.nodes[1])).unwrap();
         assert_eq!(kubelet["cgroupRoot"], "/kubectl-bookaccess/lab/w1");
         assert_eq!(kubelet["failCgroupV1"], false);
-        assert!(pod_network(&plan.nodes[1]).contains("10.244.1.0/24"));
+        let network: serde_json::Value = serde_json::from_str(&pod_network(&plan.nodes[1])).unwrap();
+        let ipam = &network["plugins"][0]["ipam"];
+        assert_eq!(ipam["ranges"], json!([[{ "subnet": "10.244.1.0/24" }], [{ "subnet": "fd00:10:244:1::/64" }]]));
+        assert_eq!(ipam["routes"], json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]));
+        let one = Node { v6: None, ..plan.nodes[1].clone() };
+        assert!(!pod_network(&one).contains("::"));
         assert!(containerd_config().contains(images::PAUSE));
     }
 }

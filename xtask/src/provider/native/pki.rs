@@ -8,6 +8,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+use super::dual_stack::PUBLIC_ADDRESS_V6;
 use super::files;
 use super::plan::{API_SERVICE, PUBLIC_ADDRESS, Plan};
 
@@ -102,6 +103,9 @@ impl Pki {
             API_SERVICE.to_string(),
             PUBLIC_ADDRESS.to_string(),
         ]);
+        if let Some(v6) = &node.v6 {
+            names.extend([v6.address.to_string(), PUBLIC_ADDRESS_V6.to_string()]);
+        }
         put_pair("apiserver", &self.ca.issue("kube-apiserver", &[], &names)?)?;
         put_pair("apiserver-kubelet-client", &self.ca.issue("kube-apiserver-kubelet-client", &[ADMIN_GROUP], &[])?)?;
         let front = Authority::new("front-proxy-ca")?;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::dual_stack::{NodeV6, POD_RANGE_V6, SERVICE_RANGE_V6};
+
 /// The address the external client dials; the gateway translates it 1:1 to the control plane (TEST-NET-3, RFC 5737).
 pub const PUBLIC_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 /// The external client's own address and its way out (TEST-NET-2, RFC 5737).
@@ -48,6 +50,8 @@ pub struct Request {
     pub workers: u8,
     pub proxy_mode: ProxyMode,
     pub ec2: bool,
+    /// IPv6 besides IPv4, for nodes, pods and Services.
+    pub dual_stack: bool,
 }
 
 /// A node of the cluster.
@@ -58,12 +62,24 @@ pub struct Node {
     pub address: Ipv4Addr,
     /// First address of the node's pod network; the network is a /24.
     pub pods: Ipv4Addr,
+    /// In a dual-stack cluster.
+    pub v6: Option<NodeV6>,
 }
 
 impl Node {
     /// The node's pod network.
     pub fn pod_cidr(&self) -> String {
         format!("{}/24", self.pods)
+    }
+
+    /// The node's pod networks, one a family.
+    pub fn pod_cidrs(&self) -> Vec<String> {
+        [self.pod_cidr()].into_iter().chain(self.v6.as_ref().map(NodeV6::pod_cidr)).collect()
+    }
+
+    /// The node's addresses, as kubelet's flag takes them.
+    pub fn node_ip(&self) -> String {
+        joined(&self.address.to_string(), self.v6.as_ref().map(|v6| v6.address.to_string()).as_deref())
     }
 }
 
@@ -87,6 +103,7 @@ impl Plan {
                 control_plane: index == 0,
                 address: Ipv4Addr::new(172, 30, generation, 10 + index),
                 pods: Ipv4Addr::new(10, 244, index, 0),
+                v6: request.dual_stack.then(|| NodeV6::new(generation, index)),
             })
             .collect();
         let places = Places::new(&request.name);
@@ -107,6 +124,21 @@ impl Plan {
     pub fn node_range(&self) -> String {
         format!("172.30.{}.0/24", self.generation)
     }
+
+    /// The pods' ranges, one a family.
+    pub fn pod_ranges(&self) -> String {
+        joined(POD_RANGE, self.request.dual_stack.then_some(POD_RANGE_V6))
+    }
+
+    /// The Services' ranges, one a family.
+    pub fn service_ranges(&self) -> String {
+        joined(SERVICE_RANGE, self.request.dual_stack.then_some(SERVICE_RANGE_V6))
+    }
+}
+
+/// Both families in one flag or setting, IPv4 first: it stays the primary one.
+fn joined(v4: &str, v6: Option<&str>) -> String {
+    v6.map_or_else(|| v4.to_owned(), |v6| format!("{v4},{v6}"))
 }
 
 /// Where a cluster's files lie on the machine. The names are fixed, so that `down` finds what a killed run left.
@@ -173,7 +205,14 @@ mod tests {
     use super::*;
 
     fn request(workers: u8) -> Request {
-        Request { name: "x".into(), version: "v1.37.2".into(), workers, proxy_mode: ProxyMode::Iptables, ec2: false }
+        Request {
+            name: "x".into(),
+            version: "v1.37.2".into(),
+            workers,
+            proxy_mode: ProxyMode::Iptables,
+            ec2: false,
+            dual_stack: false,
+        }
     }
 
     #[test]
@@ -185,6 +224,19 @@ mod tests {
             ["cp1 172.30.3.10 10.244.0.0/24", "w1 172.30.3.11 10.244.1.0/24", "w2 172.30.3.12 10.244.2.0/24"]
         );
         assert!(plan.control_plane().control_plane && !plan.nodes[1].control_plane);
+    }
+
+    #[test]
+    fn only_a_dual_stack_cluster_has_two_of_everything() {
+        let one = Plan::new(request(1), 0);
+        assert_eq!((one.pod_ranges().as_str(), one.service_ranges().as_str()), (POD_RANGE, SERVICE_RANGE));
+        assert_eq!((one.nodes[1].node_ip().as_str(), one.nodes[1].pod_cidrs().len()), ("172.30.0.11", 1));
+
+        let both = Plan::new(Request { dual_stack: true, ..request(1) }, 0);
+        assert_eq!(both.pod_ranges(), "10.244.0.0/16,fd00:10:244::/56");
+        assert_eq!(both.service_ranges(), "10.96.0.0/12,fd00:10:96::/112");
+        assert_eq!(both.nodes[1].node_ip(), "172.30.0.11,fd30::11");
+        assert_eq!(both.nodes[1].pod_cidrs(), ["10.244.1.0/24", "fd00:10:244:1::/64"]);
     }
 
     #[test]
