@@ -182,7 +182,7 @@ impl Connection {
         }
         self.discard(head.length)?;
         head.request.body_bytes = head.length;
-        head.request.from_inside = self.stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        head.request.from_inside = self.stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
         let reply = shared.app.answer(&head.request);
         let close = head.close || shared.draining.load(SeqCst);
         match reply {
