@@ -121,7 +121,8 @@ pub fn never_ready() -> Fault {
     Fault::new(
         "no pod ever gets ready",
         |cluster: &Cluster| {
-            cluster.kubectl(&["delete", "-n", NAMESPACE, DEPLOYMENT])?;
+            // With its pods: one that ends serves until it has.
+            cluster.kubectl(&["delete", "-n", NAMESPACE, DEPLOYMENT, "--cascade=foreground"])?;
             let path = format!("{CONTAINER}/readinessProbe/httpGet/path");
             let page = Bookinfo::page().edit(json!({"op": "add", "path": path, "value": "/nowhere"}));
             let all = page.manifest(cluster)?;
