@@ -171,6 +171,11 @@ impl Row {
         }
     }
 
+    /// How many rounds have values.
+    pub fn rounds(&self) -> usize {
+        self.figures.values().map(Vec::len).max().unwrap_or_default()
+    }
+
     /// The values there are.
     pub fn values(&self, figure: Figure) -> Vec<f64> {
         self.figures.get(&figure).into_iter().flatten().filter_map(|value| *value).collect()

@@ -27,6 +27,9 @@ const STEADY_ROUNDS: usize = 2;
 const REQUESTS: &str = "3";
 /// Seconds of a run of new connections: longer ones would run out of ports.
 const CONNECTS: &str = "1";
+/// All values of the run that was recorded last.
+const VALUES: &str = "forward.json";
+
 /// Seconds of a run at a fixed rate: so long that one stall of the machine does not decide about p99.
 const LATENCY: &str = "10";
 
@@ -43,6 +46,12 @@ pub struct Args {
     columns: Vec<Column>,
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=50))]
     rounds: u8,
+    /// Only in this mode of kube-proxy
+    #[arg(long, value_enum, conflicts_with = "cluster")]
+    proxy_mode: Option<ProxyMode>,
+    /// Add the rounds to those recorded last: where a figure swings, more of them tell more
+    #[arg(long, requires = "record")]
+    add: bool,
     /// The program to measure; without it this tree's release build
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -69,13 +78,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some(binary) => binary.clone(),
         None => release()?,
     };
-    let mut report = Report::new(usize::from(args.rounds), machine::describe(&binary)?);
+    let mut report = match args.add {
+        true => serde_json::from_str(&record::read_beside(VALUES)?).context("what was recorded last")?,
+        false => Report::new(usize::from(args.rounds), machine::describe(&binary)?),
+    };
     if let Some(name) = &args.cluster {
         measure(name, &args.rows, args, &binary, &mut report, true)?;
     } else {
         let apart: Vec<_> = args.rows.iter().copied().filter(|kind| kind.depends_on_mode()).collect();
         for (mode, rows) in [(ProxyMode::Iptables, &args.rows), (ProxyMode::Nftables, &apart)] {
-            if rows.is_empty() {
+            if rows.is_empty() || args.proxy_mode.is_some_and(|only| only != mode) {
                 continue;
             }
             let mut up = live::up_args(NAME);
@@ -87,7 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ended?;
         }
     }
-    report.minutes = start.elapsed().as_secs_f64() / 60.0;
+    report.minutes += start.elapsed().as_secs_f64() / 60.0;
     finish(args, &report)
 }
 
@@ -102,7 +114,7 @@ fn finish(args: &Args, report: &Report) -> Result<ExitCode> {
     }
     if args.record {
         record::section("forward", &format!("![the same figures as bars](performance/forward.svg)\n\n{text}"))?;
-        record::beside("forward.json", &json)?;
+        record::beside(VALUES, &json)?;
         record::beside("forward.svg", &drawing)?;
     }
     Ok(if report.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -135,10 +147,9 @@ fn measure(name: &str, rows: &[Kind], args: &Args, binary: &Path, report: &mut R
 fn rounds(site: &Site, rows: &[Kind], args: &Args, report: &mut Report) -> Result<()> {
     let logs = tempfile::tempdir()?;
     let mode = site.cluster.proxy_mode.clone();
-    for kind in rows {
-        report.row(&kind.title(&mode));
-    }
-    for round in 0..usize::from(args.rounds) {
+    let recorded = rows.iter().map(|kind| report.row(&kind.title(&mode)).rounds()).max().unwrap_or_default();
+    let all = recorded + usize::from(args.rounds);
+    for round in recorded..all {
         let mut order = rows.to_vec();
         order.rotate_left(round % rows.len().max(1));
         if round % 2 == 1 {
@@ -156,7 +167,7 @@ fn rounds(site: &Site, rows: &[Kind], args: &Args, report: &mut Report) -> Resul
                 report.row(&title).note(format!("{error:#}"));
             }
             let line = report.row(&title).line(round);
-            println!("round {}/{}  {title}, {:.0} s: {line}", round + 1, args.rounds, start.elapsed().as_secs_f32());
+            println!("round {}/{all}  {title}, {:.0} s: {line}", round + 1, start.elapsed().as_secs_f32());
         }
     }
     Ok(())

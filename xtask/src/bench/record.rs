@@ -23,6 +23,11 @@ pub fn beside(name: &str, content: &str) -> Result<()> {
     fs::write(folder.join(name), content).with_context(|| format!("cannot write {BESIDE}/{name}"))
 }
 
+/// Reads a file beside the document.
+pub fn read_beside(name: &str) -> Result<String> {
+    fs::read_to_string(top().join(BESIDE).join(name)).with_context(|| format!("cannot read {BESIDE}/{name}"))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -137,6 +137,9 @@ fn figures(report: &Report, text: &mut String) {
 
 fn notes(report: &Report, text: &mut String) {
     for (name, row) in &report.rows {
+        if row.rounds() > report.rounds {
+            let _ = writeln!(text, "\n{name}: {} rounds.", row.rounds());
+        }
         if row.failed > 0 {
             let _ = writeln!(text, "\n{name}: {} requests or connections failed.", row.failed);
         }
