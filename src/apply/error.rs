@@ -45,6 +45,9 @@ pub enum Error {
     /// Nothing that `fix` did is left to take back.
     #[error("there is nothing to undo")]
     NothingToUndo,
+    /// It was made on a cluster that this is not.
+    #[error("fix {id:?} is of cluster {cluster}, not of this one")]
+    OtherCluster { id: String, cluster: String },
     #[error("no fix {id:?} is known; known: {}", known.join(", "))]
     UnknownFix { id: String, known: Vec<String> },
     #[error("kind {kind} is not one that fix changes")]
@@ -97,6 +100,9 @@ impl Error {
             }
             Error::Interrupted => Text::new("apply.error.interrupted"),
             Error::NothingToUndo => Text::new("apply.error.nothing_to_undo"),
+            Error::OtherCluster { id, cluster } => {
+                Text::new("apply.error.other_cluster").with("id", id).with("cluster", cluster)
+            }
             Error::UnknownFix { id, known } => {
                 Text::new("apply.error.unknown_fix").with("id", id).with("known", known.join(", "))
             }
@@ -110,7 +116,9 @@ impl Error {
         match self {
             Error::Forbidden { .. } => Exit::Forbidden,
             Error::Interrupted => Exit::Interrupted,
-            Error::NoStateFolder | Error::UnknownFix { .. } | Error::Journal { .. } => Exit::Usage,
+            Error::NoStateFolder | Error::OtherCluster { .. } | Error::UnknownFix { .. } | Error::Journal { .. } => {
+                Exit::Usage
+            }
             Error::NothingToUndo => Exit::Ok,
             _ => Exit::Problem,
         }

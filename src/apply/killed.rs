@@ -172,7 +172,8 @@ impl Place {
 
     async fn undo(&self) -> Result<Undone, Error> {
         let writer = self.server.writer();
-        let found = choose(known(&writer, Some(self.dir.path()), "cluster-1", &["b".into()]).await, None)?;
+        let state = Some(self.dir.path());
+        let found = choose(known(&writer, state, "cluster-1", &["b".into()]).await, state, None)?;
         take_all_back(&writer, &self.settings(), &found).await
     }
 

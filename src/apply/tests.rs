@@ -53,7 +53,8 @@ impl Place {
     }
 
     async fn undoable(&self, id: Option<&str>) -> Result<Undoable, Error> {
-        choose(known(&self.server.writer(), Some(self.dir.path()), "cluster-1", &["b".into()]).await, id)
+        let state = Some(self.dir.path());
+        choose(known(&self.server.writer(), state, "cluster-1", &["b".into()]).await, state, id)
     }
 
     async fn undo(&self) -> super::Undone {
@@ -211,8 +212,11 @@ async fn a_journal_of_another_cluster_is_no_reason_to_touch_this_one() {
     yesterday.cluster = "cluster-0".into();
     let mut fix = Fix::new(place.server.writer(), vec!["b/p".into()], yesterday);
     fix.apply(&patch_step()).await.unwrap();
+    let id = fix.id().to_owned();
     place.server.set(MIRROR, "/data", json!({}));
     assert!(matches!(place.undoable(None).await, Err(Error::NothingToUndo)));
+    let named = place.undoable(Some(&id)).await;
+    assert!(matches!(&named, Err(Error::OtherCluster { cluster, .. }) if cluster == "cluster-0"), "{named:?}");
 }
 
 #[tokio::test]

@@ -72,14 +72,18 @@ pub(super) async fn known(
 pub async fn find(cluster: &Cluster, namespaces: &[String], id: Option<&str>) -> Result<Undoable, Error> {
     let writer = Writer::new(cluster.client.clone(), cluster.connection.request_timeout);
     let state = crate::statedir::own();
-    choose(known(&writer, state.as_deref(), &cluster.uid, namespaces).await, id)
+    choose(known(&writer, state.as_deref(), &cluster.uid, namespaces).await, state.as_deref(), id)
 }
 
-pub(super) fn choose(known: Vec<Undoable>, id: Option<&str>) -> Result<Undoable, Error> {
+pub(super) fn choose(known: Vec<Undoable>, state: Option<&Path>, id: Option<&str>) -> Result<Undoable, Error> {
     let found = match id {
         Some(id) => match known.iter().find(|u| u.past.id == id) {
             Some(found) => Some(found),
             None => {
+                let here = state.map(journal::all).unwrap_or_default();
+                if let Some(other) = here.into_iter().find(|local| local.fix == id) {
+                    return Err(Error::OtherCluster { id: id.to_owned(), cluster: other.cluster });
+                }
                 return Err(Error::UnknownFix {
                     id: id.to_owned(),
                     known: known.iter().map(|u| u.past.id.clone()).collect(),
