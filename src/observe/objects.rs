@@ -41,15 +41,33 @@ pub fn reason(error: &kube::Error, verb: &str, resource: &str) -> GapReason {
     }
 }
 
+/// Objects of one answer, as many as kubectl asks for at once: a long list costs the API server less in pages.
+const PAGE: u32 = 500;
+
 /// All objects of a kind, or why not.
 pub async fn list<K>(cluster: &Cluster, api: Api<K>, params: &ListParams, resource: &str) -> Result<Vec<K>, GapReason>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
-    match tokio::time::timeout(limit(cluster), api.list(params)).await {
-        Ok(Ok(found)) => Ok(found.items),
-        Ok(Err(error)) => Err(reason(&error, "list", resource)),
-        Err(_) => Err(GapReason::Timeout),
+    let mut found = Vec::new();
+    let mut page = params.clone().limit(PAGE);
+    loop {
+        match tokio::time::timeout(limit(cluster), api.list(&page)).await {
+            Ok(Ok(answer)) => {
+                found.extend(answer.items);
+                match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+                    Some(token) => page.continue_token = Some(token),
+                    None => return Ok(found),
+                }
+            }
+            // So much was written since the first page that the API server no longer knows that state: the whole, then.
+            Ok(Err(kube::Error::Api(status))) if status.code == 410 && page.continue_token.is_some() => {
+                found.clear();
+                page = params.clone();
+            }
+            Ok(Err(error)) => return Err(reason(&error, "list", resource)),
+            Err(_) => return Err(GapReason::Timeout),
+        }
     }
 }
 

@@ -169,7 +169,7 @@ pub async fn find_taken_ports(snapshot: &mut Snapshot) {
 fn is_doubtful(service: &ServiceFacts<'_>) -> bool {
     let pods: Vec<_> = service.usable().filter_map(|e| service.pod_of(e)).collect();
     let asked = |p: &&k8s_openapi::api::core::v1::Pod| pod::containers(p).iter().any(|c| c.readiness_probe.is_some());
-    pods.len() > 1 && !pods.iter().all(|p| asked(&p))
+    pods.len() > 1 && !pods.iter().all(asked)
 }
 
 /// The port a browser dials: the nodePort that the target is expected at, else the one the Service has.

@@ -149,6 +149,25 @@ fn fix_reads_the_objects_once() {
 }
 
 #[test]
+fn a_long_list_is_read_in_pages_and_whole_where_its_state_is_forgotten() {
+    let service = |name: String| {
+        serde_json::json!({"metadata": {"name": name, "namespace": "bookinfo", "uid": "u1"}, "spec": {"type": "ClusterIP",
+            "selector": {"app": "productpage"}, "ports": [{"port": 9080}]}})
+    };
+    let names = (0..1200).map(|n| format!("page-{n}")).chain(["productpage".to_owned()]);
+    let services: Vec<_> = names.map(|name| ("/api/v1/services", service(name))).collect();
+    for (forgets, reads) in [(false, 3), (true, 3)] {
+        let server = server::Answering::paging(services.clone(), forgets);
+        let bin = Bin::new();
+        let config = kubeconfig(bin.home(), &server.url());
+        let ended = bin.run(&["diagnose", "productpage", "--kubeconfig", &config]);
+        assert!(ended.stdout.contains("BA1002"), "{ended:?}");
+        // To choose the target, and to look at it.
+        assert_eq!(server.reads("/api/v1/services"), 2 * reads, "{ended:?}");
+    }
+}
+
+#[test]
 fn a_reader_who_leaves_early_is_no_error() {
     for args in [&["explain"][..], &["--help"], &["explain", "BA1002"], &["version"]] {
         let ended = Bin::new().run_into_closed_pipe(args);

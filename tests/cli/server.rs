@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// A status code and a body for the path of a request.
-type Answer = dyn Fn(&str) -> (u16, Value) + Send + Sync;
+/// A status code and a body for the path and the query of a request.
+type Answer = dyn Fn(&str, &str) -> (u16, Value) + Send + Sync;
 
 /// Answers by path and notes what was asked.
 pub struct Answering {
@@ -19,23 +19,39 @@ pub struct Answering {
 impl Answering {
     /// Refuses every request with one status.
     pub fn refusing(status: u16, reason: &'static str) -> Self {
-        Self::start(move |_| (status, failure(status, reason)))
+        Self::start(move |_, _| (status, failure(status, reason)))
     }
 
-    /// Has these objects, by the path of their list; all other lists are empty.
+    /// Has these objects, by the path of their list; all other lists are empty. A list of more than is asked for comes in
+    /// pages.
     pub fn listing(objects: Vec<(&'static str, Value)>) -> Self {
-        Self::start(move |path| {
+        Self::paging(objects, false)
+    }
+
+    /// As [`Answering::listing`]; where it `forgets`, it knows no page but the first.
+    pub fn paging(objects: Vec<(&'static str, Value)>, forgets: bool) -> Self {
+        Self::start(move |path, query| {
             let last = path.rsplit('/').next().unwrap_or_default();
             if !last.ends_with('s') || last.contains('-') {
                 return (404, failure(404, "NotFound"));
             }
-            let items: Vec<&Value> = objects.iter().filter(|(list, _)| *list == path).map(|(_, o)| o).collect();
-            (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
+            let number = |name: &str| -> Option<usize> {
+                let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok())
+            };
+            let all: Vec<&Value> = objects.iter().filter(|(list, _)| *list == path).map(|(_, o)| o).collect();
+            let begin = number("continue").unwrap_or_default();
+            if forgets && begin > 0 {
+                return (410, failure(410, "Expired"));
+            }
+            let end = number("limit").map_or(all.len(), |limit| all.len().min(begin + limit));
+            let next = if end < all.len() { json!({"continue": end.to_string()}) } else { json!({}) };
+            (200, json!({"kind": "List", "apiVersion": "v1", "metadata": next, "items": all[begin..end]}))
         })
     }
 
     /// Its thread ends with the test's process.
-    fn start(answer: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> Self {
+    fn start(answer: impl Fn(&str, &str) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -106,8 +122,9 @@ fn serve(stream: &TcpStream, answer: &Answer, asked: &Mutex<Vec<String>>) -> std
         }
         reader.read_exact(&mut vec![0; length])?;
         asked.lock().unwrap().push(first.trim().to_owned());
-        let target = first.split_once(' ').and_then(|(_, rest)| path_of(rest)).unwrap_or_default();
-        let (status, body) = answer(target);
+        let target = first.split_once(' ').map(|(_, rest)| rest).unwrap_or_default();
+        let query = target.split(' ').next().and_then(|target| target.split_once('?')).map(|(_, query)| query);
+        let (status, body) = answer(path_of(target).unwrap_or_default(), query.unwrap_or_default());
         let body = body.to_string();
         let head =
             format!("HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
