@@ -48,6 +48,9 @@ pub enum End {
     Refused,
 }
 
+/// For rows that kube-proxy's mode may make a difference to.
+pub const BOTH_MODES: &[&str] = &["iptables", "nftables"];
+
 /// What a row needs of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -106,8 +109,8 @@ pub struct Row {
     pub shape: Shape,
     /// Part of the gate.
     pub quick: bool,
-    /// Played in nftables mode as well.
-    pub in_both_modes: bool,
+    /// kube-proxy's modes in which it is played.
+    pub modes: &'static [&'static str],
 }
 
 impl Default for Row {
@@ -132,7 +135,7 @@ impl Default for Row {
             fix_exit: None,
             shape: Shape::Plain,
             quick: false,
-            in_both_modes: false,
+            modes: &["iptables"],
         }
     }
 }

@@ -3,7 +3,7 @@
 use e2e::app::{Bookinfo, CONTAINER};
 use e2e::cluster::Cluster;
 use e2e::faults::{Fault, daemon, firewall, policy, workload};
-use e2e::matrix::{End, Row, Shape};
+use e2e::matrix::{BOTH_MODES, End, Row, Shape};
 use serde_json::{Value, json};
 
 fn replace(field: &str, value: Value) -> Value {
@@ -16,7 +16,7 @@ pub fn rows() -> Vec<Row> {
         app: |_| Ok(Bookinfo::page()),
         exit: 0,
         end: End::Reachable,
-        in_both_modes: true,
+        modes: BOTH_MODES,
         ..Row::default()
     };
     vec![
@@ -34,7 +34,7 @@ pub fn rows() -> Vec<Row> {
                 Ok(vec![firewall::forward_drops(cluster.control_plane()?)])
             },
             may: &["BA4004"],
-            in_both_modes: false,
+            modes: &["iptables"],
             ..base()
         },
         Row { name: "NetworkPolicy that nobody enforces", faults: |_| Ok(vec![policy::denies_all()]), ..base() },

@@ -2,7 +2,7 @@
 
 use e2e::app::Bookinfo;
 use e2e::faults::{daemon, kube_proxy, kube_proxy_config, rules, workload};
-use e2e::matrix::{End, Row};
+use e2e::matrix::{BOTH_MODES, End, Row};
 use e2e::page::Seen;
 
 pub fn rows() -> Vec<Row> {
@@ -10,7 +10,7 @@ pub fn rows() -> Vec<Row> {
         line: "kube-proxy",
         app: |_| Ok(Bookinfo::page().bare()),
         before_app: true,
-        in_both_modes: true,
+        modes: BOTH_MODES,
         ..Row::default()
     };
     let system = || Row { flags: &["--allow", "system"], ..base() };

@@ -40,8 +40,7 @@ fn main() -> ExitCode {
     let rows = lines.into_iter().flatten();
     let mode = cluster.proxy_mode.as_str();
     let shape = Shape::of(&cluster);
-    let wanted =
-        rows.filter(|row| row.shape == shape && (mode == "iptables" || row.in_both_modes) && (row.quick || !quick));
+    let wanted = rows.filter(|row| row.shape == shape && row.modes.contains(&mode) && (row.quick || !quick));
     let trials = wanted.map(|row| {
         let name = name(&row);
         Trial::test(name.clone(), move || {

@@ -3,7 +3,7 @@
 use e2e::app::Bookinfo;
 use e2e::cluster::Cluster;
 use e2e::faults::{daemon, firewall, route, second_card};
-use e2e::matrix::{End, Row};
+use e2e::matrix::{BOTH_MODES, End, Row};
 use e2e::page::Seen;
 
 fn on_worker(cluster: &Cluster) -> anyhow::Result<Bookinfo> {
@@ -15,7 +15,7 @@ pub fn rows() -> Vec<Row> {
         line: "Node and network",
         app: |_| Ok(Bookinfo::page().bare()),
         seen: vec![Seen::Timeout],
-        in_both_modes: true,
+        modes: BOTH_MODES,
         ..Row::default()
     };
     let around = || Row { end: End::LedAround, ..base() };
@@ -25,6 +25,14 @@ pub fn rows() -> Vec<Row> {
             name: "FORWARD drops the pods' network",
             faults: |cluster| Ok(vec![firewall::forward_drops_pods(cluster.control_plane()?)]),
             codes: &["BA4004"],
+            ..around()
+        },
+        Row {
+            // In iptables mode kube-proxy accepts what it leads on, and this is harmless.
+            name: "FORWARD policy DROP",
+            faults: |cluster| Ok(vec![firewall::forward_drops(cluster.control_plane()?)]),
+            codes: &["BA4004"],
+            modes: &["nftables"],
             ..around()
         },
         Row {
