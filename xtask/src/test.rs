@@ -10,7 +10,8 @@ use crate::suite::{self, Outcome};
 use crate::{e2e, readme, run};
 
 /// What each part's line begins with.
-pub const PARTS: [&str; 5] = ["format", "lints", "tests", "live suite, iptables", "live suite, nftables"];
+pub const PARTS: [&str; 6] =
+    ["format", "lints", "tests", "live suite, iptables", "live suite, nftables", "fault matrix, some of each part"];
 
 /// Scenarios that kube-proxy's mode makes no difference to: in nftables mode they are left out.
 const ANY_MODE: [&str; 7] = ["s00_", "s07_", "s08_host_port", "s08_pod_security", "s10_", "s12_", "s13_"];
@@ -62,7 +63,7 @@ impl Part {
 /// Runs every part, also after one has failed, so that one run tells all.
 pub fn run(args: &Args) -> Result<ExitCode> {
     run::catch_interrupts()?;
-    let [format, lints, tests, iptables, nftables] = PARTS;
+    let [format, lints, tests, iptables, nftables, faults] = PARTS;
     let mut parts = vec![
         Part::of(format, || suite::cargo(&["fmt", "--all", "--check"], &[]))?,
         Part::of(lints, || {
@@ -79,6 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for (name, args) in [
             (iptables, e2e::Args::default()),
             (nftables, e2e::Args { proxy_mode: ProxyMode::Nftables, skip, ..e2e::Args::default() }),
+            (faults, e2e::Args { suite: e2e::Suite::Faults, quick: true, ..e2e::Args::default() }),
         ] {
             parts.push(Part::of(name, || e2e::suite(&args))?);
         }
