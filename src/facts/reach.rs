@@ -158,9 +158,7 @@ impl<'a> Reach<'a> {
             (reach.answers, reach.decisive) = reach.judge(snapshot, address, *node, port);
             (reach.address, reach.node) = (Some(*address), *node);
         }
-        // A mesh's proxy before the application may have failed in its stead: only past it the application is heard.
-        let past_mesh = !reach.port_forward.is_empty() || !service.is_some_and(|s| s.live_pods().any(pod::is_meshed));
-        reach.own_error = reach.answers == Some(false) && past_mesh && reach.is_own_error();
+        reach.own_error = reach.answers == Some(false) && service.is_some_and(|s| reach.is_own_error(s));
         if reach.own_error {
             reach.answers = Some(true);
         }
@@ -221,7 +219,11 @@ impl<'a> Reach<'a> {
 
     /// What came along the open way, where it is not the page and the pods themselves say the like: the dial that
     /// arrived, and those of the pods.
-    pub fn own_answer(&self) -> Option<(&'a Probe, Vec<&'a Probe>)> {
+    pub fn own_answer(&self, service: &ServiceFacts<'_>) -> Option<(&'a Probe, Vec<&'a Probe>)> {
+        // A mesh's proxy before the application may have answered in its stead: only past it the application is heard.
+        if self.port_forward.is_empty() && service.live_pods().any(pod::is_meshed) {
+            return None;
+        }
         let strange = |p: &&Probe| matches!(p.outcome, Outcome::Http { right: false, .. } | Outcome::NotHttp);
         let arrived = self.decisive.iter().copied().find(strange)?;
         let pods = self.pod_proxy.iter().chain(&self.node_to_pod).chain(&self.port_forward);
@@ -229,9 +231,9 @@ impl<'a> Reach<'a> {
         (!pods.is_empty() && pods.iter().all(strange)).then_some((arrived, pods))
     }
 
-    fn is_own_error(&self) -> bool {
+    fn is_own_error(&self, service: &ServiceFacts<'_>) -> bool {
         let fails = |p: &Probe| matches!(p.outcome, Outcome::Http { status: 500.., .. });
-        self.own_answer().is_some_and(|(arrived, pods)| fails(arrived) && pods.into_iter().all(fails))
+        self.own_answer(service).is_some_and(|(arrived, pods)| fails(arrived) && pods.into_iter().all(fails))
     }
 
     /// Probes made of one pod's address, through the API server or from this node.

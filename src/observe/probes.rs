@@ -74,15 +74,8 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
     let index = Index::of(seen);
     for target in &seen.targets {
         let facts = ServiceFacts::derive(&index, target);
-        if answered(seen, target) {
-            if seen.targets.len() <= MOST && facts.as_ref().is_some_and(is_doubtful) {
-                let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
-                for (pod, port) in endpoints.take(MOST / 2).filter_map(|e| e.pod.zip(e.port)) {
-                    let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
-                    let base = Probe { pod: Some(pod.to_owned()), ..base };
-                    pending.push(fill(base, Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
-                }
-            }
+        let answered = answered(seen, target);
+        if answered && !(seen.targets.len() <= MOST && facts.as_ref().is_some_and(is_doubtful)) {
             continue;
         }
         let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
@@ -92,6 +85,9 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
             let base = Probe { pod: Some(pod.to_owned()), node: endpoint.node.map(str::to_owned), ..base };
             let through = |vantage| Probe { vantage, ..base.clone() };
             pending.push(fill(base.clone(), Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
+            if answered {
+                continue;
+            }
             let forwarded = proxies::port_forward(cluster, target, pod, port);
             pending.push(fill(through(Vantage::PortForward), Input::PortForward, forwarded).boxed());
             if seen.stand.node.is_some() {
@@ -104,7 +100,7 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
                 pending.push(fill(asked, Input::NodeSettings, in_small_packets(ip, port, target)).boxed());
             }
         }
-        let Some(port) = node_port(&index, target) else { continue };
+        let Some(port) = node_port(&index, target).filter(|_| !answered) else { continue };
         let name = target.to_string();
         let quiet = seen.probes.iter().filter(|p| {
             p.vantage == Vantage::Client

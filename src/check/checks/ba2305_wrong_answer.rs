@@ -1,7 +1,7 @@
 //! BA2305: the application answers, but not with the page that is expected.
 
 use crate::check::{Check, Hop};
-use crate::facts::{Facts, TargetFacts, pod};
+use crate::facts::{Facts, TargetFacts};
 use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -20,13 +20,11 @@ pub(crate) const CHECK: Check = Check {
 fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let reach = &target.reach;
     let service = if reach.own_error { target.exposed() } else { target.stuck() };
-    let pod = service.and_then(|s| Some((s, s.usable().find_map(|e| e.pod)?)));
-    // The way is open: what comes back along it is what the pod itself says.
-    let (Some((service, pod)), Some((arrived, from_pod))) = (pod, reach.own_answer()) else { return Vec::new() };
-    // A mesh's proxy before the application may have answered in its stead: only past it the application is heard.
-    if reach.port_forward.is_empty() && service.live_pods().any(pod::is_meshed) {
+    let Some((service, pod)) = service.and_then(|s| Some((s, s.usable().find_map(|e| e.pod)?))) else {
         return Vec::new();
-    }
+    };
+    // The way is open: what comes back along it is what the pod itself says.
+    let Some((arrived, from_pod)) = reach.own_answer(service) else { return Vec::new() };
     let status = match arrived.outcome {
         Outcome::Http { status, .. } => format!("HTTP {status}"),
         _ => String::new(),
