@@ -127,20 +127,17 @@ pub fn restarted_on(node: &str) -> Fault {
     Fault::new(format!("kube-proxy of {node} is restarted"), move |cluster| restart_on(cluster, &node), nothing)
 }
 
+/// Deletes a kube-proxy's pod, unless it is gone already, and does not wait for it.
+pub fn delete(cluster: &Cluster, pod: &str) -> Result<()> {
+    let now = ["--grace-period=1", "--wait=false", "--ignore-not-found"];
+    cluster.kubectl(&[&["delete", "pod", "-n", NAMESPACE, pod], &now[..]].concat()).map(drop)
+}
+
 /// Restarts the kube-proxy of one node, which writes its rules anew.
 pub fn restart_on(cluster: &Cluster, node: &str) -> Result<()> {
     let old = pods(cluster, Some(node))?;
     for pod in &old {
-        cluster.kubectl(&[
-            "delete",
-            "pod",
-            "-n",
-            NAMESPACE,
-            pod,
-            "--grace-period=1",
-            "--wait=false",
-            "--ignore-not-found",
-        ])?;
+        delete(cluster, pod)?;
     }
     until(&format!("a new kube-proxy pod on {node} is ready"), LIMIT, || {
         let now = pods(cluster, Some(node))?;

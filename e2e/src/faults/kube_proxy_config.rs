@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::condition::until;
 use crate::faults::Fault;
-use crate::faults::kube_proxy::{NAMESPACE, pods, restart_on, wait_rolled_out};
+use crate::faults::kube_proxy::{NAMESPACE, delete, pods, restart_on, wait_rolled_out};
 
 const CONFIG_MAP: &str = "configmap/kube-proxy";
 const BINDING: &str = "clusterrolebinding/kubeadm:node-proxier";
@@ -105,16 +105,7 @@ fn restart(cluster: &Cluster, then: Then) -> Result<()> {
         return cluster.nodes.iter().try_for_each(|node| restart_on(cluster, &node.place.name));
     }
     for pod in pods(cluster, None)? {
-        cluster.kubectl(&[
-            "delete",
-            "pod",
-            "-n",
-            NAMESPACE,
-            &pod,
-            "--grace-period=1",
-            "--wait=false",
-            "--ignore-not-found",
-        ])?;
+        delete(cluster, &pod)?;
     }
     until("every kube-proxy has crashed", LIMIT, || {
         let list = cluster.get(&["-n", NAMESPACE, "pods", "-l", "k8s-app=kube-proxy"])?;

@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod firewall;
 pub mod kube_proxy;
 pub mod kube_proxy_config;
+mod kubeconfig;
 pub mod ours;
 pub mod policy;
 pub mod recovery;

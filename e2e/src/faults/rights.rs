@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use base64::Engine;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::faults::Fault;
+use crate::faults::{Fault, kubeconfig};
 
 /// Whom [`only_view`] lets view.
 pub const VIEWER: &str = "bookaccess-e2e-viewer";
@@ -34,20 +34,17 @@ pub const ENDED: &str = "/run/bookaccess-e2e-ended.kubeconfig";
 /// A kubeconfig of the cluster's administrator whose certificate ended yesterday.
 pub fn ended() -> Fault {
     let write = |cluster: &Cluster| {
-        let text = cluster.kubectl(&["config", "view", "--raw", "-o", "json"])?;
-        let mut config: Value = serde_json::from_str(&text)?;
         let (certificate, key) = yesterdays(cluster)?;
         let base64 = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-        config["users"][0]["user"] =
-            json!({"client-certificate-data": base64(certificate), "client-key-data": base64(key)});
-        let written = cluster.client.feed(&["sh", "-c", &format!("cat > {ENDED}")], &config.to_string(), SOON)?;
-        written.success().map(drop)
+        kubeconfig::write(cluster, ENDED, |config| {
+            config["users"][0]["user"] =
+                json!({"client-certificate-data": base64(certificate), "client-key-data": base64(key)});
+            Ok(())
+        })
     };
-    let remove = |cluster: &Cluster| cluster.client.shell(&format!("rm -f {ENDED}")).map(drop);
+    let remove = |cluster: &Cluster| kubeconfig::remove(cluster, ENDED);
     Fault::new("the credentials have ended", write, remove)
 }
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// An administrator's certificate that ended yesterday, and its key: PEM, signed by the cluster's own authority.
 fn yesterdays(cluster: &Cluster) -> Result<(String, String)> {

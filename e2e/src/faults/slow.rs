@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::{Cluster, Place};
 use crate::condition::until;
-use crate::faults::Fault;
 use crate::faults::background::Background;
+use crate::faults::{Fault, kubeconfig};
 
 /// How long an answer is under way.
 const LATE: Duration = Duration::from_secs(2);
@@ -31,13 +31,14 @@ pub fn api_server() -> Fault {
     Fault::new(
         "the API server is slow",
         move |cluster: &Cluster| {
-            let text = cluster.kubectl(&["config", "view", "--raw", "-o", "json"])?;
-            let mut config: Value = serde_json::from_str(&text)?;
-            let server = config["clusters"][0]["cluster"]["server"].as_str().context("no server")?;
-            let server: SocketAddr = server.trim_start_matches("https://").parse()?;
-            config["clusters"][0]["cluster"]["server"] = json!(format!("https://{LINE}"));
-            let write = ["sh", "-c", &format!("cat > {KUBECONFIG}")];
-            cluster.client.feed(&write, &config.to_string(), Duration::from_secs(10))?.success()?;
+            let mut server = None;
+            kubeconfig::write(cluster, KUBECONFIG, |config| {
+                let place = &mut config["clusters"][0]["cluster"]["server"];
+                server = Some(place.as_str().context("no server")?.trim_start_matches("https://").parse()?);
+                *place = json!(format!("https://{LINE}"));
+                Ok(())
+            })?;
+            let server: SocketAddr = server.context("the kubeconfig was not read")?;
             let listener = within(&cluster.client, || TcpListener::bind(LINE))?;
             listener.set_nonblocking(true)?;
             let place = cluster.client.clone();
@@ -50,7 +51,7 @@ pub fn api_server() -> Fault {
         },
         move |cluster: &Cluster| {
             ending.end();
-            cluster.client.shell(&format!("rm -f {KUBECONFIG}")).map(drop)
+            kubeconfig::remove(cluster, KUBECONFIG)
         },
     )
 }
