@@ -79,8 +79,12 @@ pub fn internal_ips(node: &Node) -> Vec<&str> {
     addresses(node, "InternalIP")
 }
 
-/// The node's own address that a dialled one leads to: of its family where the node has one, else the first.
-pub fn own_address(node: &Node, dialled: Option<IpAddr>) -> Option<IpAddr> {
+/// The node's own address that a dialled one leads to: itself where a device of the node holds it, else the InternalIP of
+/// its family where the node has one, else the first.
+pub fn own_address(node: &Node, held: &[IpAddr], dialled: Option<IpAddr>) -> Option<IpAddr> {
+    if let Some(ip) = dialled.filter(|ip| held.contains(ip)) {
+        return Some(ip);
+    }
     let own: Vec<IpAddr> = internal_ips(node).into_iter().filter_map(|ip| ip.parse().ok()).collect();
     let alike = own.iter().find(|ip| dialled.is_some_and(|dialled| dialled.is_ipv4() == ip.is_ipv4()));
     alike.or(own.first()).copied()
@@ -142,7 +146,9 @@ mod tests {
             let list: Vec<_> = ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
             serde_json::from_value(json!({"status": {"addresses": list}})).unwrap()
         };
-        let own = |ips: &[&str], dialled: &str| own_address(&node(ips), dialled.parse().ok()).unwrap().to_string();
+        let held = ["10.0.0.10".parse().unwrap(), "192.0.2.10".parse().unwrap()];
+        let own =
+            |ips: &[&str], dialled: &str| own_address(&node(ips), &held, dialled.parse().ok()).unwrap().to_string();
         let both = ["10.0.0.10", "fd30::10"];
         assert_eq!(own(&both, "2001:db8::1"), "fd30::10");
         assert_eq!(own(&both, "203.0.113.10"), "10.0.0.10");
@@ -150,6 +156,8 @@ mod tests {
         // Translated on its way, or not known.
         assert_eq!(own(&both[..1], "2001:db8::1"), "10.0.0.10");
         assert_eq!(own(&both, ""), "10.0.0.10");
-        assert_eq!(own_address(&node(&[]), None), None);
+        assert_eq!(own_address(&node(&[]), &held, None), None);
+        // A second card's, which the node object does not name.
+        assert_eq!(own(&both, "192.0.2.10"), "192.0.2.10");
     }
 }

@@ -64,7 +64,7 @@ fn find<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Option<Vec<Stopped<'
     if !failed && !through {
         return None;
     }
-    let own = node::own_address(facts.node(node)?, target.reach.address.map(|a| a.ip))?;
+    let own = node::own_address(facts.node(node)?, &host.addresses, target.reach.address.map(|a| a.ip))?;
     // The rules that were read are those for IPv4.
     if own.is_ipv6() {
         return None;

@@ -90,7 +90,7 @@ pub struct Host {
     /// None where the firewall could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<Firewall>,
-    /// kube-proxy's rules in iptables' other backend, where both hold some.
+    /// kube-proxy's rules in iptables' other backend, or in iptables beside nftables, where both hold some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_rules: Option<Rules>,
     /// Devices that are up, loopback left out.

@@ -170,8 +170,8 @@ fn proxy_health() -> Option<Probe> {
     Some(probe).filter(|p| p.outcome != Outcome::Refused)
 }
 
-/// kube-proxy's rules in whichever mode wrote them, and those of iptables' other backend. All are read: after a change of
-/// mode, old rules may stay behind.
+/// kube-proxy's rules in whichever mode wrote them, and those of another mode or of iptables' other backend. All are read:
+/// after a change of mode, old rules may stay behind.
 fn kube_proxy_rules(
     nft: Result<String, GapReason>,
     saved: Result<Saved, GapReason>,
@@ -182,7 +182,7 @@ fn kube_proxy_rules(
         Err(reason) => return Err(reason),
     };
     match nft.filter(|r| r.mode.is_some()) {
-        Some(rules) => Ok((rules, None)),
+        Some(rules) => Ok((rules, saved.ok().map(|s| s.kube_proxy().0).filter(|r| r.mode.is_some()))),
         None => Ok(saved?.kube_proxy()),
     }
 }

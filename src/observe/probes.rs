@@ -131,7 +131,7 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         };
         pending.push(fill(health, Input::PodProxy, proxies::kube_proxy(cluster, name)).boxed());
     }
-    for address in seen.addresses.iter().take(2) {
+    for address in seen.addresses.iter().filter(|_| broken).take(2) {
         pending.push(control(address, cluster.server_port).boxed());
         pending.push(control(address, unallocated(seen)).boxed());
     }
@@ -265,10 +265,11 @@ async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Ga
     let gap =
         |message: String| Gap { input: Input::OutsiderProbe, subject: None, reason: GapReason::Failed { message } };
     let index = Index::of(snapshot);
-    // What is said of the address that browsers dial rests on this: it must be of the same family.
+    // What is said of the address that browsers dial rests on this: it must be that one, or at least of its family.
     let dialled = Candidates::of(snapshot, &index).best();
+    let held = snapshot.host.as_ref().map(|h| h.addresses.as_slice()).unwrap_or_default();
     let node = snapshot.objects.nodes.iter().find(|n| node::name(n) == own);
-    let Some(ip) = node.and_then(|n| node::own_address(n, dialled)) else {
+    let Some(ip) = node.and_then(|n| node::own_address(n, held, dialled)) else {
         return vec![Err(gap(format!("node {own} has no InternalIP")))];
     };
     let outsider = match tokio::task::spawn_blocking(Outsider::open).await {

@@ -86,6 +86,18 @@ pub fn rows() -> Vec<Row> {
             targets: &["--address", second_card::ADDRESS],
             codes: &["BA4007"],
             flags: &["--allow", "node"],
+            modes: &["iptables"],
+            ..base()
+        },
+        Row {
+            // In this mode kube-proxy serves the first card alone, unless it is told otherwise: that is certain, and leads.
+            name: "rp_filter, and a second network card",
+            faults: |_| Ok(vec![second_card::strict()]),
+            targets: &["--address", second_card::ADDRESS],
+            codes: &["BA3008"],
+            also: &["BA4007"],
+            flags: &["--allow", "node", "--allow", "system"],
+            modes: &["nftables"],
             ..base()
         },
         Row {
