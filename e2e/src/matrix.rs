@@ -291,7 +291,7 @@ fn fix(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result<Str
     let (ended, first) = std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                let seen = page::fetch(&stage.cluster.client, &stage.url(), Duration::from_secs(1));
+                let seen = page::glimpse(&stage.cluster.client, &stage.url());
                 if seen.is_ok_and(|seen| seen.is_page()) {
                     return Some(start.elapsed());
                 }

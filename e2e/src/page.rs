@@ -59,15 +59,27 @@ impl Seen {
 
 /// One request from there, without proxy settings and without reuse.
 pub fn fetch(from: &Place, url: &str, limit: Duration) -> Result<Seen> {
-    let seconds = format!("{:.1}", limit.as_secs_f64());
+    request(from, url, limit, limit)
+}
+
+/// As [`fetch`], but gives up after a second where nobody takes the connection. The page itself is waited for: it may be
+/// slow as long as its application does not reach what it shows besides.
+pub fn glimpse(from: &Place, url: &str) -> Result<Seen> {
+    request(from, url, Duration::from_secs(1), Duration::from_secs(3))
+}
+
+fn request(from: &Place, url: &str, connecting: Duration, limit: Duration) -> Result<Seen> {
+    let seconds = |limit: Duration| format!("{:.1}", limit.as_secs_f64());
     let argv = [
         "curl",
         "--verbose",
         "--silent",
         "--noproxy",
         "*",
+        "--connect-timeout",
+        &seconds(connecting),
         "--max-time",
-        &seconds,
+        &seconds(limit),
         "--write-out",
         "\n%{http_code}",
         url,
