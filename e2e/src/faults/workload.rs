@@ -158,7 +158,9 @@ pub fn stranger_gets(address: Ipv4Addr, node: &str) -> Fault {
             cluster.kubectl(&["wait", "-n", NAMESPACE, "pod/stranger", "--for=condition=Ready", "--timeout=30s"])?;
             let pod = cluster.get(&["-n", NAMESPACE, "pod/stranger"])?;
             ensure!(pod["status"]["podIP"] == address.to_string(), "it was given {}", pod["status"]["podIP"]);
-            Ok(())
+            // The node goes on sending to the former holder for half a minute where it heard of that one within the last
+            // second: it takes no other's word then (arp(7), locktime).
+            place.shell(&format!("ip neighbour flush to {address}")).map(drop)
         },
         |_: &Cluster| Ok(()),
     )
