@@ -1,8 +1,7 @@
 //! Pods of the page that wait for a port of a node which somebody else has.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 
 /// A pod that the scheduler cannot place for want of a port.
 pub(crate) struct Waiting<'a> {

@@ -1,8 +1,7 @@
 //! A service mesh's proxy before the pod that ends in a certain way what the application inside would have answered.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::facts::{TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{Finding, Outcome, Probe};
 
 /// What shows that it was the proxy and not the application.

@@ -1,9 +1,8 @@
 //! What a kube-proxy says of itself in its log, as the checks that read it have it.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{Check, rules_lead_right, where_it_hurts};
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{Confidence, Evidence, Finding, ObjectRef, Severity};
 
 /// A telling line, and whose it is.

@@ -54,5 +54,7 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
         Output::Yaml => Document::diagnosis(&view, exit).write_yaml(out),
         Output::Text | Output::Wide => render::diagnosis::write(&style, &view, out),
     })?;
+    // A large cluster's takes long to take apart, and the process ends.
+    std::mem::forget(snapshot);
     Ok(exit)
 }

@@ -5,11 +5,12 @@ use std::collections::hash_map::{Entry, HashMap};
 use std::net::IpAddr;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::{node, pod, service};
+use crate::model::pod::Pod;
 use crate::model::{Gap, Input, Probe, Snapshot, Target};
 
 /// What lies at two words: a namespace and a name, or a label's key and value.

@@ -26,8 +26,9 @@ pub mod spared;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node};
 
+use crate::model::pod::Pod;
 use crate::model::{Gap, Input, Snapshot, Target, Vantage};
 
 use index::About;

@@ -1,9 +1,9 @@
 //! What Cilium's and Calico's own policies say of packets from outside the cluster, and which policies of admission forbid
 //! nodePorts. Only what is plain to read is read: a selector in other words selects nothing here.
 
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
+use crate::model::pod::Pod;
 use crate::model::{ObjectRef, Snapshot};
 
 use super::{Facts, policy};

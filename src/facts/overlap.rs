@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 
 use super::node;
 use crate::model::Snapshot;
+use crate::model::pod::Pod;
 
 /// A pod network, and the node whose address lies in it.
 pub struct Overlap<'a> {

@@ -1,7 +1,8 @@
 //! What a Pod object says about itself.
 
+use crate::model::pod::Pod;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus};
 
 /// Reasons of a waiting container that mean: the image cannot be had (kubelet's `pkg/kubelet/images/types.go`).
 const IMAGE_REASONS: [&str; 7] = [

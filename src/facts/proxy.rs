@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Node, PodSpec};
 
+use crate::model::pod::Pod;
 use crate::model::{Input, Probe, ProxyMode, Snapshot};
 
 use super::placement::{self, Exclusion};

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Container, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::model::pod::Pod;
 use crate::model::{PortRef, Target};
 
 use super::{Endpoint, Index, endpoints, nearest, pod};

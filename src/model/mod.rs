@@ -10,6 +10,7 @@ pub mod host;
 pub mod node_setting;
 pub mod object_ref;
 pub mod plan;
+pub mod pod;
 pub mod port;
 pub mod probe;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::large;
 use crate::model::Snapshot;
 use crate::model::snapshot::SNAPSHOT_VERSION;
 
@@ -96,6 +97,11 @@ fn is_json(bytes: &[u8]) -> bool {
 fn parse(bytes: &[u8], name: &str) -> Result<Snapshot, Error> {
     let path = || name.to_owned();
     if is_json(bytes) {
+        if bytes.len() >= large::LARGE
+            && let Some(snapshot) = large::read(bytes)
+        {
+            return Ok(snapshot);
+        }
         return serde_json::from_slice(bytes).map_err(|error| {
             let (line, column) = (error.line() as u64, error.column() as u64);
             match error.classify() {

@@ -1,7 +1,7 @@
 //! One look: targets, objects, standpoint, addresses and probes, put together as a Snapshot.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
@@ -9,6 +9,7 @@ use super::addresses::{Wanted, candidates};
 use super::client::Cluster;
 use super::targets::{self, Seen};
 use super::{answering, environment, node, objects, other_policies, probes, redact, sockets};
+use crate::model::pod::Pod;
 use crate::model::snapshot::SNAPSHOT_VERSION;
 use crate::model::{Client, Gap, GapReason, Input, Kind, Objects, Probe, Snapshot, Target, TargetWord, Vantage};
 
@@ -121,7 +122,9 @@ pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> S
 
 async fn begin(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
-    let brought = probes::first(&snapshot, probes::GLANCE_LIMIT).await;
+    let (logs, brought) =
+        futures::join!(objects::logs(cluster, &snapshot), probes::first(&snapshot, probes::GLANCE_LIMIT));
+    objects::file_logs(&mut snapshot, logs);
     probes::file(&mut snapshot, brought);
     snapshot
 }
@@ -189,7 +192,7 @@ async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &
     let homes = homes(targets);
     let taken_at = jiff::Timestamp::now();
     let (mut gaps, mut more_gaps, mut other_gaps) = (Vec::new(), Vec::new(), Vec::new());
-    let (services, namespaces, (rest, kubelets), answering) = futures::join!(
+    let (services, namespaces, rest, answering) = futures::join!(
         objects::services(cluster, &homes, &mut gaps),
         own_namespaces(cluster, &homes, &mut more_gaps),
         objects::rest(cluster, &homes, &mut other_gaps),
@@ -222,7 +225,7 @@ async fn objects_and_standpoint(cluster: &Cluster, targets: &[Target], wanted: &
         targets: targets.to_vec(),
         addresses,
         objects,
-        probes: kubelets,
+        probes: Vec::new(),
         host,
         client,
         answering,

@@ -10,6 +10,7 @@ pub mod dial;
 pub mod environment;
 pub mod file;
 pub mod firewall;
+mod large;
 pub mod look;
 pub mod network;
 pub mod node;

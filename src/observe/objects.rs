@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{self, ConfigMap, Endpoints, Event, Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ListParams, LogParams};
@@ -18,6 +18,7 @@ use super::client::{Cluster, REQUEST_TIMEOUT};
 use super::proxies;
 use crate::facts::pod::{self, TroubleKind};
 use crate::facts::{Index, ServiceFacts, endpoints, node, service};
+use crate::model::pod::Pod;
 use crate::model::{Gap, GapReason, Input, Objects, Outcome, Probe, Snapshot, Target, Vantage};
 
 const KUBE_SYSTEM: &str = "kube-system";
@@ -115,8 +116,8 @@ pub async fn namespaces(cluster: &Cluster, gaps: &mut Vec<Gap>) -> Vec<Namespace
     found
 }
 
-/// Everything else, for the namespaces of the targets, and what asking for logs showed of the way to the kubelets.
-pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>) -> (Objects, Vec<Probe>) {
+/// Everything else, for the namespaces of the targets.
+pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>) -> Objects {
     let client = || cluster.client.clone();
     let all = ListParams::default();
     let proxy_label = ListParams::default().labels("k8s-app=kube-proxy");
@@ -166,24 +167,24 @@ pub async fn rest(cluster: &Cluster, namespaces: &[String], gaps: &mut Vec<Gap>)
     // Its absence or denial is no Gap of its own: a cut-off kube-proxy also shows in its log.
     objects.kube_proxy_config = proxy_config.ok().flatten();
     let cilium = objects.daemon_sets.iter().any(|d| d.metadata.name.as_deref() == Some("cilium"));
-    let cilium_config = async {
-        let found = if cilium { get(cluster, config_maps, "cilium-config", "configmaps").await } else { Ok(None) };
-        found.ok().flatten()
-    };
-    let (cilium_config, tried) = futures::join!(cilium_config, logs(cluster, &objects.kube_proxy_pods, &objects.nodes));
-    objects.cilium_config = cilium_config;
-    let mut kubelets = Vec::new();
-    for (name, tried) in tried {
+    if cilium {
+        objects.cilium_config = get(cluster, config_maps, "cilium-config", "configmaps").await.ok().flatten();
+    }
+    objects
+}
+
+/// Files what kube-proxy's pods said, and what asking for it showed of the way to the kubelets.
+pub fn file_logs(snapshot: &mut Snapshot, logs: Vec<(String, Log)>) {
+    for (name, tried) in logs {
         match tried {
             Ok((text, probe)) => {
-                objects.kube_proxy_logs.extend(text.map(|text| (name, text)));
-                kubelets.extend(probe);
+                snapshot.objects.kube_proxy_logs.extend(text.map(|text| (name, text)));
+                snapshot.probes.extend(probe);
             }
-            Err(gap) if gaps.contains(&gap) => {}
-            Err(gap) => gaps.push(gap),
+            Err(gap) if snapshot.gaps.contains(&gap) => {}
+            Err(gap) => snapshot.gaps.push(gap),
         }
     }
-    (objects, kubelets)
 }
 
 /// The Endpoints objects of targets that select no pods and have no slices: what a person wrote, or another program.
@@ -205,14 +206,15 @@ pub async fn endpoints(cluster: &Cluster, targets: &[Target], objects: &mut Obje
 }
 
 /// What one request for a log gave: its text, and whether the API server reaches the kubelet that keeps it.
-type Log = Result<(Option<String>, Option<Probe>), Gap>;
+pub type Log = Result<(Option<String>, Option<Probe>), Gap>;
 
 /// The kubelet's port, as the API server names it where it cannot reach one.
 const KUBELET_PORT: u16 = 10250;
 
 /// The last lines of kube-proxy's log, each pod's: one that runs may be cut off all the same.
-async fn logs(cluster: &Cluster, pods: &[Pod], nodes: &[Node]) -> Vec<(String, Log)> {
-    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), KUBE_SYSTEM);
+pub async fn logs(cluster: &Cluster, seen: &Snapshot) -> Vec<(String, Log)> {
+    let nodes = &seen.objects.nodes;
+    let api: Api<v1::Pod> = Api::namespaced(cluster.client.clone(), KUBE_SYSTEM);
     let one = |pod: &Pod| {
         let name = pod::name(pod).to_owned();
         let node_name = pod::node(pod).unwrap_or_default().to_owned();
@@ -257,12 +259,17 @@ async fn logs(cluster: &Cluster, pods: &[Pod], nodes: &[Node]) -> Vec<(String, L
         }
     };
     // More than this many nodes would make the look slow, and one log shows what all of them say.
-    join_all(pods.iter().take(8).map(one)).await
+    join_all(seen.objects.kube_proxy_pods.iter().take(8).map(one)).await
 }
 
 /// The last lines of a container's log: of the run that ended, else of this one. Between two runs the kubelet keeps the
 /// ended one as this, and says in the place of the former's text that the runtime no longer has it.
-async fn last_words(api: &Api<Pod>, pod: &str, container: Option<String>, ended: bool) -> Result<String, kube::Error> {
+async fn last_words(
+    api: &Api<v1::Pod>,
+    pod: &str,
+    container: Option<String>,
+    ended: bool,
+) -> Result<String, kube::Error> {
     const GONE: &str = "unable to retrieve container logs";
     let params = LogParams { container, previous: ended, tail_lines: Some(20), ..LogParams::default() };
     match api.logs(pod, &params).await {
@@ -285,7 +292,7 @@ pub async fn crash_logs(cluster: &Cluster, snapshot: &Snapshot) -> (BTreeMap<Str
         wanted.extend(crashed.take(3).map(|(p, t)| (target.namespace.as_str(), pod::name(p), t.container)));
     }
     let one = |(namespace, name, container): (&'_ str, &'_ str, &'_ str)| {
-        let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+        let api: Api<v1::Pod> = Api::namespaced(cluster.client.clone(), namespace);
         let (namespace, key) = (namespace.to_owned(), format!("{namespace}/{name}"));
         let (name, container) = (name.to_owned(), container.to_owned());
         async move {

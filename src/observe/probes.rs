@@ -164,7 +164,7 @@ pub async fn find_taken_ports(snapshot: &mut Snapshot) {
 /// Several pods take the connections, and of one of them at least nobody asks whether it is ready.
 fn is_doubtful(service: &ServiceFacts<'_>) -> bool {
     let pods: Vec<_> = service.usable().filter_map(|e| service.pod_of(e)).collect();
-    let asked = |p: &&k8s_openapi::api::core::v1::Pod| pod::containers(p).iter().any(|c| c.readiness_probe.is_some());
+    let asked = |p: &&crate::model::pod::Pod| pod::containers(p).iter().any(|c| c.readiness_probe.is_some());
     pods.len() > 1 && !pods.iter().all(asked)
 }
 

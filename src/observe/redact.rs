@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Probe as ContainerProbe};
+use k8s_openapi::api::core::v1::{self, Container, Probe as ContainerProbe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::scrub::scrub;
 use crate::facts::{Index, cilium, log};
+use crate::model::pod::{Pod, PodSpec, PodStatus};
 use crate::model::{Gap, GapReason, Outcome, Probe, Snapshot};
 
 /// What stands in the place of what was removed.
@@ -105,29 +106,29 @@ pub fn redact(mut snapshot: Snapshot) -> Snapshot {
         clean(&mut deployment.metadata);
         if let Some(template) = deployment.spec.as_mut().map(|s| &mut s.template) {
             template.metadata.iter_mut().for_each(clean);
-            template.spec.iter_mut().for_each(strip);
+            template.spec.iter_mut().for_each(strip_template);
         }
     }
     for replica_set in &mut objects.replica_sets {
         clean(&mut replica_set.metadata);
         if let Some(template) = replica_set.spec.as_mut().and_then(|s| s.template.as_mut()) {
             template.metadata.iter_mut().for_each(clean);
-            template.spec.iter_mut().for_each(strip);
+            template.spec.iter_mut().for_each(strip_template);
         }
     }
     for daemon_set in &mut objects.daemon_sets {
         clean(&mut daemon_set.metadata);
         if let Some(template) = daemon_set.spec.as_mut().map(|s| &mut s.template) {
             template.metadata.iter_mut().for_each(clean);
-            template.spec.iter_mut().for_each(strip);
+            template.spec.iter_mut().for_each(strip_template);
         }
     }
     let proxies = objects.kube_proxy_pods.iter_mut().chain(&mut objects.api_server_pods);
     for pod in objects.pods.iter_mut().chain(proxies) {
-        // Who wrote a pod, and when, no check asks.
-        pod.metadata.managed_fields = None;
         clean(&mut pod.metadata);
-        pod.spec.iter_mut().for_each(strip);
+        let spec = pod.spec.as_mut();
+        let lists = spec.map(|s| s.containers.iter_mut().chain(s.init_containers.iter_mut().flatten()));
+        lists.into_iter().flatten().for_each(strip);
     }
     objects.services.iter_mut().for_each(|o| clean(&mut o.metadata));
     objects.endpoint_slices.iter_mut().for_each(|o| clean(&mut o.metadata));
@@ -237,29 +238,30 @@ fn shrink(pod: &mut Pod) {
     }
 }
 
-fn strip(spec: &mut PodSpec) {
-    let init = spec.init_containers.iter_mut().flatten();
-    for container in spec.containers.iter_mut().chain(init) {
-        for variable in container.env.iter_mut().flatten() {
-            if !READ_VARIABLES.contains(&variable.name.as_str()) && variable.value.is_some() {
-                variable.value = Some(REMOVED.to_owned());
-            }
-        }
-        // The first word of a command is the program.
-        let mut command = container.command.take();
-        if let Some([_, rest @ ..]) = command.as_deref_mut() {
-            arguments(rest);
-        }
-        container.command = command;
-        container.args.iter_mut().for_each(|words| arguments(words));
-        container.lifecycle = None;
-        for probe in [&mut container.readiness_probe, &mut container.liveness_probe, &mut container.startup_probe] {
-            probe.iter_mut().for_each(probing);
-        }
-    }
+fn strip_template(spec: &mut v1::PodSpec) {
+    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(strip);
     for volume in spec.volumes.iter_mut().flatten() {
         volume.csi.iter_mut().for_each(|v| v.volume_attributes = None);
         volume.flex_volume.iter_mut().for_each(|v| v.options = None);
+    }
+}
+
+fn strip(container: &mut Container) {
+    for variable in container.env.iter_mut().flatten() {
+        if !READ_VARIABLES.contains(&variable.name.as_str()) && variable.value.is_some() {
+            variable.value = Some(REMOVED.to_owned());
+        }
+    }
+    // The first word of a command is the program.
+    let mut command = container.command.take();
+    if let Some([_, rest @ ..]) = command.as_deref_mut() {
+        arguments(rest);
+    }
+    container.command = command;
+    container.args.iter_mut().for_each(|words| arguments(words));
+    container.lifecycle = None;
+    for probe in [&mut container.readiness_probe, &mut container.liveness_probe, &mut container.startup_probe] {
+        probe.iter_mut().for_each(probing);
     }
 }
 

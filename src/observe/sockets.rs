@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::facts::pod;
+use crate::model::pod::Pod;
 use crate::model::{Outcome, Snapshot};
 
 /// This node's pods that refused a probe: uid and `namespace/name`. Those on the host's network are left out, whose

@@ -1,11 +1,12 @@
 //! From what the user typed to Targets. Pure but for its input: the Services, Deployments and Pods that are there.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
 use crate::facts::nearest::distance;
 use crate::facts::service::is_sibling;
+use crate::model::pod::Pod;
 use crate::model::{Kind, NoTarget, Target, TargetWord};
 
 /// The page of Bookinfo.

@@ -50,7 +50,9 @@ fn plant(snapshot: &mut Snapshot) {
     let proxies = objects.kube_proxy_pods.iter_mut().chain(&mut objects.api_server_pods);
     for pod in objects.pods.iter_mut().chain(proxies) {
         on_metadata(&mut pod.metadata);
-        pod.spec.iter_mut().for_each(on_spec);
+        let spec = pod.spec.as_mut();
+        let containers = spec.map(|s| s.containers.iter_mut().chain(s.init_containers.iter_mut().flatten()));
+        containers.into_iter().flatten().for_each(on_container);
         let ended = json!({"terminated": {"exitCode": 0, "message": format!("token={}", secret("last-words"))}});
         let states = pod.status.as_mut().and_then(|s| s.container_statuses.as_mut());
         for status in states.into_iter().flatten().filter(|s| s.last_state.is_none()) {

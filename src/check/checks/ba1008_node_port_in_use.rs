@@ -1,9 +1,8 @@
 //! BA1008: a process of the node, or a pod with that hostPort, uses the nodePort's number as well.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, field, rules_lead_right};
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {

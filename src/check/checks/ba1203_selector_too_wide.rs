@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, field};
 use crate::facts::{Facts, ServiceFacts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{ActionName, Code, Confidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {

@@ -1,9 +1,8 @@
 //! BA1310: kube-controller-manager does not run, so endpoints and pods are not what they should be.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, field, unless_it_answers};
 use crate::facts::{Facts, ServiceFacts, TargetFacts, leader, pod, service};
+use crate::model::pod::Pod;
 use crate::model::{Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {

@@ -1,9 +1,8 @@
 //! BA1311: kube-scheduler does not run, so pods wait for a node without a word.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, field, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, leader, pod};
+use crate::model::pod::Pod;
 use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {

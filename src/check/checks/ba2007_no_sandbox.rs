@@ -23,7 +23,7 @@ const PATIENCE: i64 = 20;
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = &target.service else { return Vec::new() };
     let namespace = &target.target.namespace;
-    let waited = |p: &&k8s_openapi::api::core::v1::Pod| {
+    let waited = |p: &&crate::model::pod::Pod| {
         pod::phase(p) == "Pending" && pod::age(p, facts.now()).is_none_or(|age| age >= PATIENCE)
     };
     let told = |p| {

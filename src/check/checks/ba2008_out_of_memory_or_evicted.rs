@@ -1,9 +1,8 @@
 //! BA2008: the container was killed for want of memory, or the pod was evicted from its node.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, field, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {

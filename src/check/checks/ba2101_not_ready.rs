@@ -19,8 +19,7 @@ pub(crate) const CHECK: Check = Check {
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.service.as_ref().filter(|s| s.usable().next().is_none()) else { return Vec::new() };
-    let waiting =
-        |p: &&k8s_openapi::api::core::v1::Pod| pod::is_running(p) && !pod::is_ready(p) && pod::trouble(p).is_none();
+    let waiting = |p: &&crate::model::pod::Pod| pod::is_running(p) && !pod::is_ready(p) && pod::trouble(p).is_none();
     // Behind a selector that matches nothing this is the next thing to break.
     let meant = service.meant_pods(&facts.index);
     let Some(sick) = service.live_pods().chain(meant.iter().copied()).find(waiting) else { return Vec::new() };

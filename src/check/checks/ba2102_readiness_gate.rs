@@ -1,9 +1,8 @@
 //! BA2102: the containers are ready, but a readiness gate that somebody else must open is closed.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {

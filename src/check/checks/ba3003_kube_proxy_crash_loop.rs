@@ -54,7 +54,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     }]
 }
 
-fn crashes(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+fn crashes(pod: &crate::model::pod::Pod) -> bool {
     pod::trouble(pod).is_some_and(|t| t.kind == TroubleKind::Crash)
 }
 

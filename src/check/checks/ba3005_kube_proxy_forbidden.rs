@@ -1,9 +1,8 @@
 //! BA3005: kube-proxy may not read Services, their endpoints or nodes any more: its rights in the cluster are lost.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, proxy_log};
 use crate::facts::{Facts, TargetFacts, log, pod};
+use crate::model::pod::Pod;
 use crate::model::{ActionName, Code, Confidence, Finding, Input, Severity};
 
 pub(crate) const CHECK: Check = Check {

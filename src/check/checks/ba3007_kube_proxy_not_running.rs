@@ -1,10 +1,9 @@
 //! BA3007: kube-proxy belongs on the node that browsers dial, but its pod does not run there: no image, evicted, or never made.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, rules_lead_right, where_it_hurts};
 use crate::facts::proxy::Kind;
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {

@@ -1,9 +1,8 @@
 //! BA3012: kube-proxy runs and follows the cluster, but cannot write its rules: the kernel or another program refuses them.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, proxy_log};
 use crate::facts::{Facts, TargetFacts, log, proxy};
+use crate::model::pod::Pod;
 use crate::model::{ActionName, Code, Confidence, Finding, Input, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {

@@ -23,7 +23,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some(failure) = target.reach.failure().filter(|p| p.outcome.connected()) else { return Vec::new() };
     let holder = rule.backends.iter().find_map(|b| {
         let ip = b.ip().to_string();
-        let holds = |p: &&k8s_openapi::api::core::v1::Pod| {
+        let holds = |p: &&crate::model::pod::Pod| {
             pod::is_live(p) && p.status.as_ref().and_then(|s| s.pod_ip.as_deref()) == Some(&ip)
         };
         let found = facts.snapshot.objects.pods.iter().filter(holds).min_by_key(|p| pod::name(p))?;

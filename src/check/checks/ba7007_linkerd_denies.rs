@@ -1,9 +1,8 @@
 //! BA7007: Linkerd's default policy for what comes to the pod lets in nobody without the mesh's identity.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use crate::check::{Check, Hop, field, mesh};
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::pod::Pod;
 use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {

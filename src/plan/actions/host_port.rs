@@ -1,12 +1,12 @@
 //! Opens the port on the node itself (hostPort), which needs no kube-proxy: the last rung of the ladder.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::Container;
 use serde_json::{Value, json};
 
 use super::pin_to_control_plane::{POD_SPEC, changes as pin_changes, node_to_pin};
 use super::{arg, browser_port, deployment, identify, json as as_json, patching, service, target_port};
-use crate::facts::{Facts, TargetFacts, node, proxy};
+use crate::facts::{Facts, TargetFacts, node, pod, proxy};
 use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 
 /// The namespace label by which Pod Security admission refuses pods.
@@ -64,7 +64,7 @@ fn admissible(
         .pods
         .iter()
         .filter(|p| p.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node))
-        .find(|p| p.spec.as_ref().is_some_and(|s| holds(s, wanted)));
+        .find(|p| holds(pod::containers(p), wanted));
     match taken {
         Some(pod) => Err(Text::new("action.host-port.taken")
             .with("port", wanted)
@@ -73,8 +73,8 @@ fn admissible(
     }
 }
 
-fn holds(spec: &PodSpec, wanted: u16) -> bool {
-    spec.containers.iter().flat_map(|c| c.ports.iter().flatten()).any(|p| p.host_port == Some(i32::from(wanted)))
+fn holds(containers: &[Container], wanted: u16) -> bool {
+    containers.iter().flat_map(|c| c.ports.iter().flatten()).any(|p| p.host_port == Some(i32::from(wanted)))
 }
 
 /// hostPort on the container port behind the Service; a port entry is added where the pod declares none.

@@ -13,7 +13,7 @@ const BOTH: &str = "PreferDualStack";
 pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
     let facts_of = service(target)?;
     let wanted = target.reach.address.map(|a| family(a.ip)).unwrap_or_default();
-    let has_wanted = |pod: &k8s_openapi::api::core::v1::Pod| {
+    let has_wanted = |pod: &crate::model::pod::Pod| {
         let ips = pod.status.as_ref().and_then(|s| s.pod_ips.as_deref()).unwrap_or_default();
         ips.iter().any(|ip| ip.ip.parse().is_ok_and(|ip| family(ip) == wanted))
     };

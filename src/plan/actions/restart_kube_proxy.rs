@@ -1,9 +1,8 @@
 //! Deletes the kube-proxy pod of the node in question; its DaemonSet makes a new one, which writes all rules.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::{arg, blank, entry_node, identify};
 use crate::facts::{Facts, TargetFacts, node};
+use crate::model::pod::Pod;
 use crate::model::{Act, ActionName, Finding, ObjectRef, Restart, Step, Text, Tier, Verify};
 
 pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
