@@ -158,7 +158,7 @@ fn checks_claim_no_more_than_the_catalogue() {
     }
 }
 
-const INPUTS: [Input; 25] = [
+const INPUTS: [Input; 26] = [
     Input::Services,
     Input::EndpointSlices,
     Input::Pods,
@@ -183,6 +183,7 @@ const INPUTS: [Input; 25] = [
     Input::Answering,
     Input::HttpProxy,
     Input::Kubelet,
+    Input::ProbePod,
     Input::OtherPolicies,
 ];
 
@@ -218,6 +219,7 @@ fn deny(snapshot: &mut Snapshot, input: Input) {
         Input::Answering => snapshot.answering = None,
         Input::HttpProxy => blind(Vantage::HttpProxy),
         Input::Kubelet => blind(Vantage::Kubelet),
+        Input::ProbePod => blind(Vantage::ProbePod),
         Input::OtherPolicies => objects.other_policies.clear(),
         Input::Rules => {
             if let Some(host) = &mut snapshot.host {

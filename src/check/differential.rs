@@ -114,9 +114,13 @@ pub fn columns(target: &TargetFacts<'_>) -> Columns<Seen> {
     let through = |p: &&&Probe| Some(p.port) == reach.port;
     let near = |p: &&&Probe| through(p) && p.node.as_deref().is_some_and(with_pod);
     let dialled = |p: &&&Probe| through(p) && p.node.as_deref() == reach.node && !reach.node.is_some_and(with_pod);
+    let near_by = reach.pod_proxy.iter().chain(&reach.node_to_pod);
+    // It goes by the node that is dialled, so that it says more of the network than of the pod.
+    let instead = reach.probe_pod.iter().filter(|_| reach.pod_proxy.is_empty() && reach.node_to_pod.is_empty());
+    let pods = near_by.chain(instead);
     Columns {
         inside: together(reach.port_forward.iter()),
-        pod: together(reach.pod_proxy.iter().chain(&reach.node_to_pod)),
+        pod: together(pods),
         near: together(reach.node_proxy.iter().filter(near)),
         dialled: together(reach.node_proxy.iter().filter(dialled)),
         client: together(reach.decisive.iter()),

@@ -47,7 +47,7 @@ pub fn path(facts: &Facts<'_>, target: &TargetFacts<'_>, findings: &[Finding]) -
     };
     let served = target.reach.answers == Some(true);
     let node_ready = target.reach.node.and_then(|n| facts.node(n)).map(node::is_ready);
-    let pod_proven = target.reach.pod_proxy.iter().chain(&target.reach.node_to_pod).any(|p| p.outcome.is_right());
+    let pod_proven = target.reach.at_pods().any(|p| p.outcome.is_right());
     let proven = |hop: Hop| match hop {
         Hop::Client => Some(true),
         Hop::Edge => {

@@ -1,4 +1,4 @@
-//! The verb `diagnose`: look, judge, say. It changes nothing.
+//! The verb `diagnose`: look, judge, say. It changes nothing, but for the pod that `--probe-pod` asks for.
 
 use std::time::Duration;
 
@@ -25,7 +25,11 @@ pub async fn run(globals: Globals, args: DiagnoseArgs) -> Result<Exit, ExpectedE
         Some(file) => observe::file::read(file)?,
         None => {
             let field = scope::enter(&globals, &args.targets).await?;
-            scope::settled(&field, SETTLE, None, |_| {}).await
+            let mut snapshot = scope::settled(&field, SETTLE, None, |_| {}).await;
+            if args.probe_pod {
+                observe::probe_pod::look(&field.cluster, &mut snapshot).await;
+            }
+            snapshot
         }
     };
     // What is judged is what the file holds, so that both say the same.

@@ -99,6 +99,12 @@ pub fn addresses<'a>(node: &'a Node, kind: &str) -> Vec<&'a str> {
         .unwrap_or_default()
 }
 
+/// Images that lie on the node, each by the name that a pod would use: with a tag where it has one.
+pub fn images(node: &Node) -> impl Iterator<Item = &str> {
+    let all = node.status.iter().filter_map(|s| s.images.as_ref()).flatten().filter_map(|i| i.names.as_ref());
+    all.filter_map(|names| names.iter().find(|n| !n.contains('@')).or(names.first()).map(String::as_str))
+}
+
 /// Pod networks of the node (`spec.podCIDRs`, else `spec.podCIDR`).
 pub fn pod_cidrs(node: &Node) -> Vec<&str> {
     let Some(spec) = &node.spec else { return Vec::new() };

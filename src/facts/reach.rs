@@ -17,6 +17,8 @@ pub struct Reach<'a> {
     pub node_proxy: Vec<&'a Probe>,
     pub port_forward: Vec<&'a Probe>,
     pub node_to_pod: Vec<&'a Probe>,
+    /// Dials of pods from a pod of ours on the node that the address leads to.
+    pub probe_pod: Vec<&'a Probe>,
     /// Dials of addresses and pods from here that asked for the page in small packets.
     pub small: Vec<&'a Probe>,
     /// Requests through the HTTP proxy of the environment.
@@ -134,6 +136,7 @@ impl<'a> Reach<'a> {
             node_proxy: of(Vantage::NodeProxy),
             port_forward: of(Vantage::PortForward),
             node_to_pod: of(Vantage::NodeToPod),
+            probe_pod: of(Vantage::ProbePod),
             small: of(Vantage::SmallPackets),
             http_proxy: of(Vantage::HttpProxy),
             address: None,
@@ -226,8 +229,8 @@ impl<'a> Reach<'a> {
         }
         let strange = |p: &&Probe| matches!(p.outcome, Outcome::Http { right: false, .. } | Outcome::NotHttp);
         let arrived = self.decisive.iter().copied().find(strange)?;
-        let pods = self.pod_proxy.iter().chain(&self.node_to_pod).chain(&self.port_forward);
-        let pods: Vec<&Probe> = pods.copied().collect();
+        let pods = self.at_pods().chain(self.port_forward.iter().copied());
+        let pods: Vec<&Probe> = pods.collect();
         (!pods.is_empty() && pods.iter().all(strange)).then_some((arrived, pods))
     }
 
@@ -236,9 +239,14 @@ impl<'a> Reach<'a> {
         self.own_answer(service).is_some_and(|(arrived, pods)| fails(arrived) && pods.into_iter().all(fails))
     }
 
-    /// Probes made of one pod's address, through the API server or from this node.
+    /// Probes made of the pods' addresses: through the API server, from this node, from a pod of ours.
+    pub fn at_pods(&self) -> impl Iterator<Item = &'a Probe> {
+        self.pod_proxy.iter().chain(&self.node_to_pod).chain(&self.probe_pod).copied()
+    }
+
+    /// Those of one pod.
     pub fn to_pod<'s>(&'s self, pod: &'s str) -> impl Iterator<Item = &'a Probe> + 's {
-        self.pod_proxy.iter().chain(&self.node_to_pod).copied().filter(move |p| p.pod.as_deref() == Some(pod))
+        self.at_pods().filter(move |p| p.pod.as_deref() == Some(pod))
     }
 
     /// What the API server's proxy says of the nodePort on one node.

@@ -46,6 +46,8 @@ pub enum Input {
     HttpProxy,
     /// The API server's way to a node's kubelet, as logs and port-forward take it.
     Kubelet,
+    /// Dials from a pod of ours on the node that the address leads to; only with `--probe-pod`.
+    ProbePod,
     /// Policies that are no NetworkPolicies: of the CNI, and of admission.
     OtherPolicies,
 }

@@ -18,6 +18,8 @@ pub enum Vantage {
     PortForward,
     /// A plain dial from this node to a pod IP (root or not, on a node).
     NodeToPod,
+    /// A dial of a pod IP from a pod on the node that the address leads to (`--probe-pod`).
+    ProbePod,
     /// The same dials of an address or a pod, asking for the page in small packets.
     SmallPackets,
     /// A request through the HTTP proxy that the environment names.

@@ -18,6 +18,7 @@ pub mod objects;
 pub mod other_policies;
 #[cfg(target_os = "linux")]
 pub mod outsider;
+pub mod probe_pod;
 pub mod probes;
 pub mod program;
 pub mod proxies;

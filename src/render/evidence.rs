@@ -90,6 +90,7 @@ fn attempt(style: &Style, probe: &Probe) -> String {
         Vantage::NodeProxy => Text::new("render.vantage.node_proxy"),
         Vantage::PortForward => Text::new("render.vantage.port_forward"),
         Vantage::NodeToPod => Text::new("render.vantage.node_to_pod"),
+        Vantage::ProbePod => Text::new("render.vantage.probe_pod"),
         Vantage::SmallPackets => Text::new("render.vantage.small_packets"),
         Vantage::HttpProxy => Text::new("render.vantage.http_proxy"),
         Vantage::Kubelet => Text::new("render.vantage.kubelet"),
@@ -155,6 +156,7 @@ pub fn input(style: &Style, input: Input) -> String {
         Input::Answering => Text::new("render.input.answering"),
         Input::HttpProxy => Text::new("render.input.http_proxy"),
         Input::Kubelet => Text::new("render.input.kubelet"),
+        Input::ProbePod => Text::new("render.input.probe_pod"),
         Input::OtherPolicies => Text::new("render.input.other_policies"),
     })
 }

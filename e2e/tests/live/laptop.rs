@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::app::{Bookinfo, NAMESPACE};
-use e2e::faults::kube_proxy;
+use e2e::faults::{kube_proxy, route};
 use e2e::objects::Objects;
 use e2e::page::{self, Seen};
 use e2e::scenario::{Stage, scenario};
@@ -56,5 +56,25 @@ fn s08_pod_security_leaves_a_local_forward() {
         page::expect_page(&stage.cluster.client, &local_url(&ended)?, PAGE)?;
         stage.no_page(&[Seen::Refused])?;
         undo(stage, &stage.laptop, &before)
+    });
+}
+
+#[test]
+fn s08_a_probe_pod_sees_the_lost_route() {
+    scenario("s08_a_probe_pod_sees_the_lost_route", |stage| {
+        let (entry, there) = (stage.cluster.control_plane()?, stage.cluster.worker(0)?);
+        Bookinfo::page().bare().on(&there.place.name).start(&stage.cluster)?;
+        e2e::app::wait_ready(&stage.cluster, NAMESPACE)?;
+        stage.page(PAGE)?;
+        stage.inject(route::gone(entry, there))?;
+        stage.no_page(&[Seen::NoRoute, Seen::Refused, Seen::Timeout])?;
+        let told = stage.laptop.diagnose(&["--probe-pod"], 1)?;
+        told.leads("BA5011")?;
+        let evidence = told.findings().first().map(|f| f["evidence"].to_string()).unwrap_or_default();
+        ensure!(evidence.contains("\"probePod\""), "no word of the probe pod: {evidence}");
+        let own = ["get", "pods", "-A", "-l", "app.kubernetes.io/managed-by=kubectl-bookaccess", "-o", "name"];
+        let left = stage.cluster.kubectl(&own)?;
+        ensure!(left.is_empty(), "left behind: {left}");
+        Ok(())
     });
 }

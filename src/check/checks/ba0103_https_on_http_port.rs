@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Hop};
 use crate::facts::{Facts, TargetFacts};
-use crate::model::{Code, Confidence, Evidence, Finding, Input, Probe, Severity};
+use crate::model::{Code, Confidence, Evidence, Finding, Input, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(103),
@@ -24,13 +24,11 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         return Vec::new();
     }
     let reach = &target.reach;
-    let everywhere = [&reach.decisive, &reach.client, &reach.outsider, &reach.pod_proxy, &reach.node_to_pod];
+    let dialled = [&reach.decisive, &reach.client, &reach.outsider].into_iter().flatten().copied();
     // Every probe asks in plain HTTP.
-    let mut right: Vec<&Probe> = everywhere.into_iter().flatten().copied().filter(|p| p.outcome.is_right()).collect();
-    right.truncate(1);
-    let [probe] = right.as_slice() else { return Vec::new() };
+    let Some(probe) = dialled.chain(reach.at_pods()).find(|p| p.outcome.is_right()) else { return Vec::new() };
     let found = check.found(target, target.target.service_ref()).with("path", &target.target.path);
-    vec![found.because(Evidence::Probe { probe: (*probe).clone() })]
+    vec![found.because(Evidence::Probe { probe: probe.clone() })]
 }
 
 #[cfg(test)]

@@ -53,8 +53,7 @@ fn path(check: &Check, target: &TargetFacts<'_>) -> Option<Finding> {
     let unknown = |p: &&Probe| matches!(p.outcome, Outcome::Http { status: 200..=499, right: false });
     let reach = &target.reach;
     let arrived = reach.decisive.iter().copied().find(unknown)?;
-    let from_pods: Vec<&Probe> =
-        reach.pod_proxy.iter().chain(&reach.node_to_pod).chain(&reach.port_forward).copied().collect();
+    let from_pods: Vec<&Probe> = reach.at_pods().chain(reach.port_forward.iter().copied()).collect();
     // The pods themselves do not know it either.
     if from_pods.is_empty() || !from_pods.iter().all(unknown) {
         return None;

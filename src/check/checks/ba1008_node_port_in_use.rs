@@ -58,9 +58,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 
 /// What answers at the nodePort is not what the pods say.
 fn somebody_else(target: &TargetFacts<'_>) -> bool {
-    let pods = target.reach.pod_proxy.iter().chain(&target.reach.node_to_pod);
     let strange = |outcome: &Outcome| outcome.connected() && !outcome.is_right();
-    pods.into_iter().any(|p| p.outcome.is_right())
+    target.reach.at_pods().any(|p| p.outcome.is_right())
         && target.reach.answers == Some(false)
         && target.reach.decisive.iter().any(|p| strange(&p.outcome))
 }

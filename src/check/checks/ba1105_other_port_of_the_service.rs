@@ -34,7 +34,7 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
     let reachable = |p: &ServicePort| service::protocol(p) == "TCP" && p.node_port.is_some_and(|n| n != 0);
     let page = ports.find(|(_, p)| reachable(p) && serves_pages(p, service));
     let Some((page_index, page)) = page else { return Vec::new() };
-    let from_pods: Vec<&Probe> = target.reach.pod_proxy.iter().chain(&target.reach.node_to_pod).copied().collect();
+    let from_pods: Vec<&Probe> = target.reach.at_pods().collect();
     // A pod that answers rightly on this port acquits it.
     if from_pods.is_empty() || from_pods.iter().any(|p| p.outcome.is_right()) {
         return Vec::new();

@@ -29,7 +29,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let unrouted =
         host.and_then(|h| h.unrouted_pod_cidrs.iter().find(|c| service.usable().any(|e| node::cidr_contains(c, e.ip))));
     let lost = |probes: &[&Probe]| !probes.is_empty() && probes.iter().all(|p| is_lost(&p.outcome));
-    let by_hand = if on_dialled_node { target.reach.node_to_pod.as_slice() } else { &[] };
+    // Dialled from that node: by ourselves, or by a pod of ours.
+    let by_hand = if on_dialled_node { &target.reach.node_to_pod } else { &target.reach.probe_pod };
     let confidence = match unrouted {
         Some(_) => Confidence::Certain,
         None if lost(by_hand) => Confidence::Likely,
@@ -100,6 +101,20 @@ mod tests {
                 "node": "cp1", "outcome": "timeout", "millis": 3000});
         }
         assert_eq!(sample.said(), [(5011, Severity::Error)]);
+    }
+
+    #[test]
+    fn a_pod_of_ours_on_the_dialled_node_stands_in_for_us() {
+        let seen = |outcome: &str| {
+            let mut sample = Sample::from_laptop();
+            sample.answer(json!({"outcome": "timeout"}));
+            sample.blind("nodeProxy");
+            sample.probe(json!({"vantage": "probePod", "target": "bookinfo/productpage", "host": "10.244.1.7",
+                "port": 9080, "node": "w1", "pod": "productpage-v1-5d9c-abcde", "outcome": outcome, "millis": 3000}));
+            sample.said().iter().any(|(code, _)| *code == 5011)
+        };
+        assert!(seen("timeout") && seen("noRoute"));
+        assert!(!seen("refused") && !seen("silent"));
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct DiagnoseArgs {
     pub save: Option<PathBuf>,
     /// Judge this file instead of a cluster.
     pub from: Option<PathBuf>,
+    /// `--probe-pod`: ask from inside the cluster as well, by a pod of ours.
+    pub probe_pod: bool,
 }
 
 /// `fix`.

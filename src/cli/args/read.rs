@@ -38,6 +38,7 @@ pub fn invocation(matches: &ArgMatches, locale: Locale) -> Result<Invocation, Ex
             targets: many(verb, "target"),
             save: one(verb, "save"),
             from: one(verb, "from"),
+            probe_pod: verb.get_flag("probe-pod"),
         }),
         "fix" => Verb::Fix(fix(verb)?),
         "forward" => Verb::Forward(forward(verb, &globals)?),

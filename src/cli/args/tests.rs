@@ -91,6 +91,7 @@ fn every_kind_of_refusal() {
         "diagnose -v 11",
         "diagnose --request-timeout soon",
         "diagnose --from a.json --save b.json",
+        "diagnose --from a.json --probe-pod",
         "fix --wait 60sec",
         "fix --allow system,sytem",
         "fix --dry-run --yes",

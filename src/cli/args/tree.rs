@@ -148,6 +148,7 @@ impl Tree {
                     .value_parser(value_parser!(std::path::PathBuf))
                     .conflicts_with_all(["save", "target"]),
             )
+            .arg(self.switch("probe-pod", "cli.flag.probe_pod").conflicts_with("from"))
             .after_help(self.after("cli.diagnose.examples"))
     }
 

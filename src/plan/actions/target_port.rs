@@ -31,9 +31,9 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
 /// what its readiness probe asks.
 fn right(target: &TargetFacts<'_>, service: &ServiceFacts<'_>, finding: &Finding) -> Option<PortRef> {
     let reach = &target.reach;
-    let answered = [&reach.pod_proxy, &reach.node_to_pod, &reach.port_forward]
-        .into_iter()
-        .flatten()
+    let answered = reach
+        .at_pods()
+        .chain(reach.port_forward.iter().copied())
         .find(|p| p.outcome.is_right())
         .map(|p| PortRef::Number(p.port));
     let suggested = || match finding.arg("suggestion") {

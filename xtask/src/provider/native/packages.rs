@@ -22,6 +22,7 @@ const NEEDED: &[Package] = &[
     ("curl", &["/usr/bin/curl"]),
     ("etcd-server", &["/usr/bin/etcd"]),
     ("procps", &["/usr/bin/pgrep"]),
+    ("busybox-static", &["/bin/busybox", "/usr/bin/busybox"]),
     ("kmod", &["/usr/bin/kmod", "/bin/kmod"]),
     ("ca-certificates", &["/usr/sbin/update-ca-certificates"]),
 ];

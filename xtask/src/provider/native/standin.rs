@@ -1,4 +1,5 @@
-//! The image of the stand-in applications, built from this workspace.
+//! The images that stand in for those of a real cluster: of the applications, built from this workspace, and one with a
+//! shell, as some image of every real node has.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use crate::run;
 
 /// The name manifests' images are replaced by.
 pub const IMAGE: &str = "bookaccess.local/standin:1";
+/// A shell and its programs (Debian's package busybox-static).
+const SHELL: &str = "bookaccess.local/busybox:1";
+const BUSYBOX: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 
 /// This workspace's folder.
 pub fn workspace() -> PathBuf {
@@ -52,5 +56,7 @@ pub fn build(archive: &Path) -> Result<()> {
     if let Some(above) = archive.parent() {
         std::fs::create_dir_all(above)?;
     }
-    image::write(archive, &[Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] }])
+    let shell = BUSYBOX.iter().map(Path::new).find(|p| p.exists()).context("busybox is missing")?;
+    let standin = Image { name: IMAGE, program: &program, entrypoint: "/standin", folders: &["/tmp"] };
+    image::write(archive, &[standin, Image { name: SHELL, program: shell, entrypoint: "/bin/sh", folders: &["/tmp"] }])
 }
