@@ -15,6 +15,7 @@ pub mod rules;
 pub mod second_card;
 pub mod security_group;
 pub mod service;
+#[cfg(target_os = "linux")]
 pub mod slow;
 pub mod workload;
 
