@@ -1,12 +1,14 @@
 //! `cargo xtask e2e`: the live suite or the fault matrix, on a cluster of its own that is gone afterwards.
 
 mod matrix;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum as _;
 
 use crate::cluster::{self, UpArgs};
 use crate::provider::Provider;
@@ -81,6 +83,8 @@ pub struct Args {
     /// Write the matrix into docs/fault-matrix.md
     #[arg(long, conflicts_with_all = ["quick", "scenario", "skip", "cluster"])]
     pub record: bool,
+    #[command(flatten)]
+    pub report: report::Files,
 }
 
 impl Default for Args {
@@ -99,6 +103,7 @@ impl Default for Args {
             cluster: None,
             quick: false,
             record: false,
+            report: report::Files::default(),
         }
     }
 }
@@ -111,7 +116,28 @@ impl Args {
 
 /// Runs the suite as asked.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    Ok(if suite(args)?.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let played = suite(args);
+    report::write(&args.report, &title(args), &played)?;
+    Ok(if played?.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is played, and where.
+fn title(args: &Args) -> String {
+    let suite = match args.suite {
+        Suite::Live => "live suite",
+        Suite::Faults => "fault matrix",
+        Suite::DualStack => "suite for IPv6",
+    };
+    let place = args.cluster.as_ref().map_or_else(
+        || {
+            let provider = args.provider.to_possible_value();
+            let provider = provider.as_ref().map_or("", |value| value.get_name());
+            let mode = args.proxy_mode.name();
+            format!("provider {provider}, Kubernetes {}, kube-proxy {mode}", args.kubernetes_version)
+        },
+        |name| format!("cluster {name}"),
+    );
+    format!("{suite}, {place}")
 }
 
 /// Brings the cluster up, runs the suite, and takes the cluster down whatever happened.
