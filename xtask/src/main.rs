@@ -1,12 +1,15 @@
-//! Everything a developer runs: `cargo xtask demo | test | e2e | bench | cluster | codegen | new-check`.
+//! Everything a developer runs: `cargo xtask demo | test | e2e | bench | cluster | codegen | new-check |
+//! dist | krew`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
 mod bench;
 mod cluster;
 mod codegen;
 mod demo;
+mod dist;
 mod e2e;
 mod image;
+mod krew;
 mod new_check;
 mod provider;
 mod readme;
@@ -47,6 +50,10 @@ enum Command {
         /// What it finds, in lower case with dashes
         slug: String,
     },
+    /// Pack the archive of a release for one target, with its checksum
+    Dist(dist::Args),
+    /// Write the manifest for krew out of a release's archives
+    Krew(krew::Args),
     /// Load a page with new connections at a steady rate (started by `demo`, `bench recovery` and the live suite)
     #[command(hide = true)]
     Load(demo::load::Args),
@@ -67,6 +74,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
         Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
+        Command::Dist(args) => dist::run(&args),
+        Command::Krew(args) => krew::run(&args),
         Command::Load(args) => demo::load::run(&args),
         Command::Member(args) => provider::native::member::run(&args),
         Command::Imds(args) => provider::native::imds::run(&args),
