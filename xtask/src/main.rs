@@ -1,5 +1,5 @@
 //! Everything a developer runs: `cargo xtask demo | test | e2e | bench | cluster | codegen | new-check |
-//! dist | krew`.
+//! workflows | dist | krew`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
 mod bench;
@@ -16,6 +16,7 @@ mod readme;
 mod run;
 mod suite;
 mod test;
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Command {
         /// What it finds, in lower case with dashes
         slug: String,
     },
+    /// Check the workflows of GitHub's CI with actionlint
+    Workflows,
     /// Pack the archive of a release for one target, with its checksum
     Dist(dist::Args),
     /// Write the manifest for krew out of a release's archives
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
         Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
+        Command::Workflows => workflows::run(),
         Command::Dist(args) => dist::run(&args),
         Command::Krew(args) => krew::run(&args),
         Command::Load(args) => demo::load::run(&args),

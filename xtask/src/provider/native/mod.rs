@@ -4,7 +4,7 @@
 //! All that a member runs descends from it, and every mount is made inside it: when it is killed the kernel ends
 //! the rest. On the machine itself a cluster leaves only cgroups and two folders, all named after it.
 
-mod build;
+pub mod build;
 mod cgroup;
 mod control_plane;
 mod coredns;
