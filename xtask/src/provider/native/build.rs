@@ -244,12 +244,35 @@ fn download(module: &str, version: &str) -> Result<String> {
             .env("GOFLAGS", "")
             .current_dir("/"),
     )
-    .with_context(|| {
-        format!("cannot download {module} {version}: does this version exist, and is the Go module proxy reachable?")
-    })?;
+    .with_context(|| cannot_download(module, version))?;
     let answer: serde_json::Value = serde_json::from_str(&json)?;
     let path = answer["GoMod"].as_str().context("go mod download names no go.mod")?;
     Ok(std::fs::read_to_string(path)?)
+}
+
+/// What to say where a module's version cannot be had: which can.
+fn cannot_download(module: &str, version: &str) -> String {
+    let mut list = Command::new("go");
+    list.args(["list", "-m", "-versions", module]).env("GOFLAGS", "-mod=mod").current_dir("/");
+    match run::output(&mut list) {
+        Ok(versions) => {
+            format!("cannot download {module} {version}\n  there are, newest first: {}", newest(&versions).join(", "))
+        }
+        Err(_) => format!("cannot download {module} {version}: is the Go module proxy reachable?"),
+    }
+}
+
+/// Of each minor version the newest, of the newest six, from `go list -m -versions`.
+fn newest(versions: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for version in versions.split_whitespace().rev().filter(|v| v.starts_with('v') && !v.contains('-')) {
+        let minor = |v: &str| v.rsplit_once('.').map(|(minor, _)| minor.to_owned());
+        if !found.iter().any(|known| minor(known) == minor(version)) {
+            found.push(version);
+        }
+    }
+    found.truncate(6);
+    found
 }
 
 /// A go.mod that requires `module` and repeats of its own go.mod what only counts in the main module.
@@ -276,7 +299,7 @@ fn go_mod(name: &str, module: &str, version: &str, upstream: &str) -> Result<Str
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::go_mod;
+    use super::{go_mod, newest};
 
     #[test]
     fn repeats_what_counts_in_the_main_module_only() {
@@ -285,5 +308,11 @@ mod tests {
             go_mod("kubernetes", "k8s.io/kubernetes", "v1.37.2", upstream).unwrap(),
             "module e2e.local/kubernetes\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire k8s.io/kubernetes v1.37.2\nreplace k8s.io/api => k8s.io/api v0.37.2\nreplace k8s.io/kubelet => k8s.io/kubelet v0.37.2\n"
         );
+    }
+
+    #[test]
+    fn the_newest_of_each_minor_version_is_offered() {
+        let said = "k8s.io/kubernetes v1.9.1 v1.33.0 v1.34.3 v1.34.4 v1.35.0-rc.1 v1.35.0\n";
+        assert_eq!(newest(said), ["v1.35.0", "v1.34.4", "v1.33.0", "v1.9.1"]);
     }
 }
