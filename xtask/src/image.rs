@@ -1,15 +1,23 @@
-//! Container images made without a container engine: an archive as `docker save` writes it, one layer an image, with
-//! one static program.
+//! Container images made without a container engine: an archive as `docker save` writes it, one layer an image. The
+//! layer is one static program, or a system that lies in an archive of its own.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use ring::digest::{SHA256, digest};
-use serde_json::json;
+use ring::digest::{Context as Digest, SHA256, digest};
+use serde_json::{Value, json};
 
-/// One image of an archive.
+use crate::run;
+
+/// The time of everything in an image, in seconds: the same content is the same image.
+pub const TIME: u64 = 946_684_800;
+/// [`TIME`] as configurations write it.
+const CREATED: &str = "2000-01-01T00:00:00Z";
+
+/// One image of an archive, with a static program.
 pub struct Image<'a> {
     /// Repository and tag.
     pub name: &'a str,
@@ -21,29 +29,107 @@ pub struct Image<'a> {
     pub folders: &'a [&'a str],
 }
 
+/// An image whose layer lies in an archive of its own, as [`pack`] writes it.
+pub struct System<'a> {
+    /// Repository and tag.
+    pub name: &'a str,
+    pub layer: &'a Path,
+    /// The same, compressed by gzip, where the image shall hold it so.
+    pub compressed: Option<&'a Path>,
+    pub entrypoint: &'a str,
+    /// What ends it; SIGTERM where it is None.
+    pub stop_signal: Option<&'a str>,
+}
+
+/// Packs a layer: of each folder these paths, without what lies below them.
+pub fn pack(layer: &Path, folders: &[(&Path, Vec<String>)]) -> Result<()> {
+    let mut tar = tar(layer);
+    tar.arg("--no-recursion");
+    for (folder, paths) in folders {
+        tar.arg("--directory").arg(folder).args(paths);
+    }
+    run::output(&mut tar).map(drop)
+}
+
+/// Packs a layer of all that lies in a folder.
+pub fn pack_all(layer: &Path, folder: &Path) -> Result<()> {
+    run::output(tar(layer).arg("--directory").arg(folder).arg(".")).map(drop)
+}
+
+/// What makes the same archive of the same files.
+fn tar(layer: &Path) -> Command {
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--format=gnu", "--sort=name", "--numeric-owner"]);
+    tar.arg(format!("--mtime=@{TIME}")).arg("--file").arg(layer);
+    tar
+}
+
 /// Writes an archive with these images; it appears whole or not at all.
 pub fn write(archive: &Path, images: &[Image<'_>]) -> Result<()> {
+    write_parts(archive, &|out, manifest| {
+        for image in images {
+            let layer = layer(image)?;
+            let diff = hex(digest(&SHA256, &layer).as_ref());
+            let name = format!("{diff}/layer.tar");
+            entry(out, &name, 0o644, &layer)?;
+            describe(out, manifest, image.name, &name, &config(image.entrypoint, None, &diff))?;
+        }
+        Ok(())
+    })
+}
+
+/// As [`write`], with layers that are packed already.
+pub fn write_systems(archive: &Path, systems: &[System<'_>]) -> Result<()> {
+    write_parts(archive, &|out, manifest| {
+        for system in systems {
+            let shown = || format!("cannot read {}", system.layer.display());
+            let diff = File::open(system.layer).map_err(Into::into).and_then(sum).with_context(shown)?;
+            let mut stored = File::open(system.compressed.unwrap_or(system.layer)).with_context(shown)?;
+            let name = format!("{diff}/layer.tar");
+            entry_from(out, &name, 0o644, stored.metadata()?.len(), &mut stored)?;
+            describe(out, manifest, system.name, &name, &config(system.entrypoint, system.stop_signal, &diff))?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes images into an archive, and each into its manifest.
+type Parts<'a> = dyn Fn(&mut dyn Write, &mut Vec<Value>) -> Result<()> + 'a;
+
+fn write_parts(archive: &Path, parts: &Parts<'_>) -> Result<()> {
     let folder = archive.parent().context("an archive lies in a folder")?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     {
         let mut out = BufWriter::new(file.as_file_mut());
         let mut manifest = Vec::new();
-        for image in images {
-            let layer = layer(image)?;
-            let diff = hex(&layer);
-            let config = config(image, &diff).to_string();
-            let config_name = format!("{}.json", hex(config.as_bytes()));
-            let layer_name = format!("{diff}/layer.tar");
-            entry(&mut out, &layer_name, 0o644, &layer)?;
-            entry(&mut out, &config_name, 0o644, config.as_bytes())?;
-            manifest.push(json!({ "Config": config_name, "RepoTags": [image.name], "Layers": [layer_name] }));
-        }
+        parts(&mut out, &mut manifest)?;
         entry(&mut out, "manifest.json", 0o644, json!(manifest).to_string().as_bytes())?;
         finish(&mut out)?;
         out.flush()?;
     }
     file.persist(archive).with_context(|| format!("cannot write {}", archive.display()))?;
     Ok(())
+}
+
+/// Puts an image's configuration out, and the image into the manifest.
+fn describe(out: &mut dyn Write, manifest: &mut Vec<Value>, image: &str, layer: &str, config: &Value) -> Result<()> {
+    let config = config.to_string();
+    let name = format!("{}.json", hex(digest(&SHA256, config.as_bytes()).as_ref()));
+    entry(out, &name, 0o644, config.as_bytes())?;
+    manifest.push(json!({ "Config": name, "RepoTags": [image], "Layers": [layer] }));
+    Ok(())
+}
+
+/// A file's SHA-256.
+fn sum(mut file: File) -> Result<String> {
+    let mut digest = Digest::new(&SHA256);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(digest.finish().as_ref())),
+            read => digest.update(&buffer[..read]),
+        }
+    }
 }
 
 fn layer(image: &Image<'_>) -> Result<Vec<u8>> {
@@ -76,24 +162,43 @@ fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(above, _)| above)
 }
 
-/// The image's configuration (OCI image-spec, config.md). Its time is fixed: the same program is the same image.
-fn config(image: &Image<'_>, diff: &str) -> serde_json::Value {
+/// The image's configuration (OCI image-spec, config.md).
+fn config(entrypoint: &str, stop_signal: Option<&str>, diff: &str) -> Value {
+    let mut config = json!({
+        "Entrypoint": [entrypoint],
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        "WorkingDir": "/",
+    });
+    if let Some(signal) = stop_signal {
+        config["StopSignal"] = json!(signal);
+    }
     json!({
         "architecture": if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" },
         "os": "linux",
-        "created": "2000-01-01T00:00:00Z",
-        "config": { "Entrypoint": [image.entrypoint], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "WorkingDir": "/" },
+        "created": CREATED,
+        "config": config,
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff}")] },
-        "history": [{ "created": "2000-01-01T00:00:00Z", "created_by": "xtask" }],
+        "history": [{ "created": CREATED, "created_by": "xtask" }],
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Appends a file, or a folder if the name ends with a slash (POSIX ustar).
-fn entry(out: &mut impl Write, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+fn entry(out: &mut dyn Write, name: &str, mode: u32, content: &[u8]) -> Result<()> {
+    entry_from(out, name, mode, u64::try_from(content.len())?, &mut &*content)
+}
+
+/// As [`entry`], with `length` bytes that `content` gives.
+fn entry_from(out: &mut dyn Write, name: &str, mode: u32, length: u64, content: &mut dyn Read) -> Result<()> {
+    /// What the header's twelve octal digits can say.
+    const LARGEST: u64 = 0o777_7777_7777;
+    if length > LARGEST {
+        bail!("{name:?} is larger than the 8 GiB that an archive's header can say");
+    }
     if name.len() > 100 {
         bail!("{name:?} is too long for an archive's header");
     }
@@ -103,7 +208,7 @@ fn entry(out: &mut impl Write, name: &str, mode: u32, content: &[u8]) -> Result<
     put(100, &format!("{mode:07o}"));
     put(108, "0000000");
     put(116, "0000000");
-    put(124, &format!("{:011o}", content.len()));
+    put(124, &format!("{length:011o}"));
     put(136, "00000000000");
     put(148, "        ");
     put(156, if name.ends_with('/') { "5" } else { "0" });
@@ -111,13 +216,17 @@ fn entry(out: &mut impl Write, name: &str, mode: u32, content: &[u8]) -> Result<
     let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     out.write_all(&header)?;
-    out.write_all(content)?;
-    out.write_all(&vec![0; content.len().next_multiple_of(512) - content.len()])?;
+    let written = std::io::copy(&mut content.take(length), out)?;
+    if written != length {
+        bail!("{name:?} became shorter while it was read");
+    }
+    let padding = usize::try_from(length.next_multiple_of(512) - length)?;
+    out.write_all(&vec![0; padding])?;
     Ok(())
 }
 
 /// Two empty blocks end an archive.
-fn finish(out: &mut impl Write) -> Result<()> {
+fn finish(out: &mut dyn Write) -> Result<()> {
     out.write_all(&[0; 1024])?;
     Ok(())
 }
@@ -153,6 +262,39 @@ mod tests {
             &std::fs::read(folder.path().join(manifest[0]["Config"].as_str().unwrap())).unwrap(),
         )
         .unwrap();
-        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", hex(&std::fs::read(layer).unwrap())));
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            format!("sha256:{}", hex(digest(&SHA256, &std::fs::read(layer).unwrap()).as_ref()))
+        );
+    }
+
+    #[test]
+    fn a_system_is_its_archive_and_is_stopped_as_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = folder.path().join("layer.tar");
+        std::fs::write(&layer, vec![1; 70_001]).unwrap();
+        let archive = folder.path().join("a.tar");
+        let system = System {
+            name: "x/node:1",
+            layer: &layer,
+            compressed: None,
+            entrypoint: "/init",
+            stop_signal: Some("SIGRTMIN+3"),
+        };
+        write_systems(&archive, std::slice::from_ref(&system)).unwrap();
+        let first = std::fs::read(&archive).unwrap();
+        write_systems(&archive, &[system]).unwrap();
+        assert!(first == std::fs::read(&archive).unwrap());
+        let out = std::process::Command::new("tar").args(["-xf", "a.tar"]).current_dir(folder.path()).status().unwrap();
+        assert!(out.success());
+        let read = |name: &str| -> Value {
+            serde_json::from_slice(&std::fs::read(folder.path().join(name)).unwrap()).unwrap()
+        };
+        let manifest = read("manifest.json");
+        let inside = folder.path().join(manifest[0]["Layers"][0].as_str().unwrap());
+        assert_eq!(std::fs::read(inside).unwrap(), std::fs::read(&layer).unwrap());
+        let config = read(manifest[0]["Config"].as_str().unwrap());
+        assert_eq!(config["config"]["StopSignal"], "SIGRTMIN+3");
+        assert_eq!(config["config"]["Entrypoint"], json!(["/init"]));
     }
 }

@@ -1,4 +1,4 @@
-//! Everything a developer runs: `cargo xtask demo | test | e2e | bench | cluster | codegen | new-check |
+//! Everything a developer runs: `cargo xtask demo | test | e2e | bench | cluster | node-image | codegen | new-check |
 //! workflows | dist | krew`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool speaks to its terminal")]
 
@@ -11,6 +11,7 @@ mod e2e;
 mod image;
 mod krew;
 mod new_check;
+mod node_image;
 mod provider;
 mod readme;
 mod run;
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Args),
     /// Measure the forwarding engine beside what it replaces
     Bench(bench::Args),
+    /// Build a node image for kind from packages and Go modules, where no image registry answers
+    NodeImage(node_image::Args),
     /// Write the catalogue of checks anew, from the files that are there
     Codegen,
     /// Begin a check: its code, its texts and its fixture, to be filled in
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::NodeImage(args) => node_image::run(&args),
         Command::Codegen => codegen::run(&readme::top()).map(|()| ExitCode::SUCCESS),
         Command::NewCheck { code, slug } => new_check::run(&readme::top(), &code, &slug).map(|()| ExitCode::SUCCESS),
         Command::Workflows => workflows::run(),

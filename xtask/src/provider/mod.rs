@@ -1,5 +1,6 @@
 //! Where test clusters come from.
 
+pub mod kind;
 pub mod native;
 
 use anyhow::{Result, bail};

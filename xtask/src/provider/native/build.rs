@@ -71,55 +71,102 @@ pub fn cache_folder() -> Result<PathBuf> {
 
 /// Builds what is not in the cache yet.
 pub fn ensure(version: &str) -> Result<Programs> {
-    let cache = cache_folder()?;
-    let minor = plan::minor(version)?.to_string();
+    Ok(Programs {
+        containerd: containerd(CONTAINERD)?,
+        coredns: coredns(COREDNS)?,
+        pause: pause()?,
+        kubernetes: kubernetes(version)?,
+    })
+}
+
+/// The folder with the programs of nodes and control planes, and kubectl.
+pub fn kubernetes(version: &str) -> Result<PathBuf> {
+    of_kubernetes("kubernetes", version, KUBERNETES_PROGRAMS)
+}
+
+/// The folder with kubeadm.
+pub fn kubeadm(version: &str) -> Result<PathBuf> {
+    of_kubernetes("kubeadm", version, &["kubeadm"])
+}
+
+fn of_kubernetes(name: &str, version: &str, programs: &[&str]) -> Result<PathBuf> {
+    let minor = plan::minor(version)?;
     let symbol = "k8s.io/component-base/version";
-    let kubernetes = Recipe {
-        name: "kubernetes",
-        module: "k8s.io/kubernetes",
+    Recipe {
+        name,
+        source: Source::Module("k8s.io/kubernetes"),
         version,
         ldflags: format!("-s -w -X {symbol}.gitVersion={version} -X {symbol}.gitMajor=1 -X {symbol}.gitMinor={minor}"),
-        packages: KUBERNETES_PROGRAMS.iter().map(|p| format!("k8s.io/kubernetes/cmd/{p}")).collect(),
-    };
-    let containerd = Recipe {
+        packages: programs.iter().map(|p| format!("k8s.io/kubernetes/cmd/{p}")).collect(),
+    }
+    .ensure()
+}
+
+/// The folder with containerd, its shim and ctr.
+pub fn containerd(version: &str) -> Result<PathBuf> {
+    let module = "github.com/containerd/containerd/v2";
+    Recipe {
         name: "containerd",
-        module: "github.com/containerd/containerd/v2",
-        version: CONTAINERD,
-        ldflags: format!("-s -w -X github.com/containerd/containerd/v2/version.Version={CONTAINERD}"),
+        source: Source::Module(module),
+        version,
+        ldflags: format!("-s -w -X {module}/version.Version={version}"),
         packages: ["containerd", "containerd-shim-runc-v2", "ctr"]
             .iter()
-            .map(|p| format!("github.com/containerd/containerd/v2/cmd/{p}"))
+            .map(|p| format!("{module}/cmd/{p}"))
             .collect(),
-    };
-    let coredns = Recipe {
-        name: "coredns",
-        module: "github.com/coredns/coredns",
-        version: COREDNS,
-        ldflags: "-s -w".into(),
-        packages: vec!["github.com/coredns/coredns".into()],
-    };
-    let pause =
-        Recipe { name: "pause", module: "", version: PAUSE, ldflags: "-s -w".into(), packages: vec![".".into()] };
-    Ok(Programs {
-        containerd: containerd.ensure(&cache)?,
-        coredns: coredns.ensure(&cache)?,
-        pause: pause.ensure(&cache)?,
-        kubernetes: kubernetes.ensure(&cache)?,
-    })
+    }
+    .ensure()
+}
+
+/// The folder with coredns.
+pub fn coredns(version: &str) -> Result<PathBuf> {
+    only("coredns", "github.com/coredns/coredns", version)
+}
+
+/// The folder with etcd, whose program Go names `server`.
+pub fn etcd(version: &str) -> Result<PathBuf> {
+    only("etcd", "go.etcd.io/etcd/server/v3", version)
+}
+
+/// The folder with the one program that a module's top is.
+fn only(name: &str, module: &str, version: &str) -> Result<PathBuf> {
+    let packages = vec![module.to_owned()];
+    Recipe { name, source: Source::Module(module), version, ldflags: "-s -w".into(), packages }.ensure()
+}
+
+/// The folder with what holds a pod's namespaces.
+pub fn pause() -> Result<PathBuf> {
+    own("pause", PAUSE_SOURCE, &[], PAUSE)
+}
+
+/// The folder with a program of our own: one file, and the modules that it needs with their versions. `version` changes
+/// with it.
+pub fn own(name: &str, text: &str, requires: &[(&str, &str)], version: &str) -> Result<PathBuf> {
+    let packages = vec![".".to_owned()];
+    Recipe { name, source: Source::Own { text, requires }, version, ldflags: "-s -w".into(), packages }.ensure()
 }
 
 struct Recipe<'a> {
     name: &'a str,
-    /// Empty: our own source.
-    module: &'a str,
+    source: Source<'a>,
     version: &'a str,
     ldflags: String,
     packages: Vec<String>,
 }
 
+enum Source<'a> {
+    Module(&'a str),
+    Own {
+        /// The text of its `main.go`.
+        text: &'a str,
+        requires: &'a [(&'a str, &'a str)],
+    },
+}
+
 impl Recipe<'_> {
     /// The folder with the programs, built if it is not there. Two that want it at once: the second waits.
-    fn ensure(&self, cache: &Path) -> Result<PathBuf> {
+    fn ensure(&self) -> Result<PathBuf> {
+        let cache = &cache_folder()?;
         let folder = cache.join(format!("{}-{}", self.name, self.version));
         if folder.is_dir() {
             return Ok(folder);
@@ -142,20 +189,29 @@ impl Recipe<'_> {
     }
 
     fn build(&self, work: &Path, started: Instant) -> Result<()> {
-        if self.module.is_empty() {
-            std::fs::write(work.join("go.mod"), "module e2e.local/pause\n\ngo 1.24.0\n")?;
-            std::fs::write(work.join("main.go"), PAUSE_SOURCE)?;
-        } else {
-            let upstream = download(self.module, self.version)?;
-            std::fs::write(work.join("go.mod"), go_mod(self.name, self.module, self.version, &upstream)?)?;
-        }
+        // Of a program of our own the file is named, of a module the folder: Go names what it builds by itself there.
+        let program = match self.source {
+            Source::Own { text, requires } => {
+                let requires: String =
+                    requires.iter().map(|(module, version)| format!("\nrequire {module} {version}\n")).collect();
+                let text_of_mod = format!("module e2e.local/{}\n\ngo 1.24.0\n{requires}", self.name);
+                std::fs::write(work.join("go.mod"), text_of_mod)?;
+                std::fs::write(work.join("main.go"), text)?;
+                self.name
+            }
+            Source::Module(module) => {
+                let upstream = download(module, self.version)?;
+                std::fs::write(work.join("go.mod"), go_mod(self.name, module, self.version, &upstream)?)?;
+                ""
+            }
+        };
         let bin = work.join("bin");
         std::fs::create_dir(&bin)?;
         // setpriv: a build whose xtask was killed ends too.
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "TERM", "go", "build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
-            .arg(format!("{}/{}", bin.display(), if self.module.is_empty() { self.name } else { "" }))
+            .arg(format!("{}/{program}", bin.display()))
             .args(&self.packages)
             .current_dir(work)
             .env("CGO_ENABLED", "0")
@@ -206,7 +262,8 @@ fn follow(name: &str, stderr: impl std::io::Read, started: Instant) -> Vec<Strin
     last
 }
 
-fn lock_with_words(lock: &File, name: &str) -> Result<()> {
+/// Takes the lock, saying so where another holds it.
+pub fn lock_with_words(lock: &File, name: &str) -> Result<()> {
     use rustix::fs::{FlockOperation, flock};
     if flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
         return Ok(());
@@ -218,7 +275,7 @@ fn lock_with_words(lock: &File, name: &str) -> Result<()> {
 }
 
 /// What a killed build left; only called under the lock.
-fn remove_leftovers(cache: &Path, name: &str) -> Result<()> {
+pub fn remove_leftovers(cache: &Path, name: &str) -> Result<()> {
     for entry in std::fs::read_dir(cache)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&format!("{name}.tmp-")) {

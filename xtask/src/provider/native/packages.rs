@@ -74,8 +74,7 @@ pub fn ensure_these(needed: &[Package], install: bool) -> Result<()> {
     let policy = Policy::put()?;
     let first = apt(&wanted);
     if first.is_err() {
-        println!("refreshing the package lists (apt-get update)");
-        apt_get(&["update", "-qq"])?;
+        refresh()?;
         apt(&wanted)?;
     }
     drop(policy);
@@ -102,6 +101,12 @@ fn apt(packages: &[&str]) -> Result<()> {
     let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
     args.extend(packages);
     apt_get(&args)
+}
+
+/// Fetches the lists of packages anew.
+pub fn refresh() -> Result<()> {
+    println!("refreshing the package lists (apt-get update)");
+    apt_get(&["update", "-qq"])
 }
 
 /// Not interruptible: a package manager that is killed leaves a half-configured system. It waits for another one

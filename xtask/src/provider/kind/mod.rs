@@ -1,0 +1,3 @@
+//! Provider `kind`: nodes as containers.
+
+pub mod image;
