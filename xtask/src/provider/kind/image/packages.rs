@@ -119,9 +119,12 @@ fn lines(targets: &str, release: &str) -> Vec<String> {
 }
 
 fn bootstrap(archive: &Path, work: &Path, release: &str, sources: &[String], started: Instant) -> Result<()> {
-    // setpriv: it ends with an xtask that is killed.
+    // setpriv and unshare: all of it ends with an xtask that is killed, and none of its mounts, /proc and /sys among them,
+    // is ever seen by the machine, on which its folder is removed.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]);
+    command.args(["--pdeathsig", "KILL", "unshare", "--fork", "--kill-child", "--pid", "--mount-proc"]);
+    command.args(["--mount", "--propagation", "private"]);
+    command.args(["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]);
     command.arg(format!("--include={}", INCLUDED.join(",")));
     for folder in LEFT_OUT {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{folder}/*"));
