@@ -301,21 +301,21 @@ fn download(module: &str, version: &str) -> Result<String> {
             .env("GOFLAGS", "")
             .current_dir("/"),
     )
-    .with_context(|| cannot_download(module, version))?;
+    .map_err(|error| cannot_download(module, version, error))?;
     let answer: serde_json::Value = serde_json::from_str(&json)?;
     let path = answer["GoMod"].as_str().context("go mod download names no go.mod")?;
     Ok(std::fs::read_to_string(path)?)
 }
 
-/// What to say where a module's version cannot be had: which can.
-fn cannot_download(module: &str, version: &str) -> String {
+/// What to say where a module's version cannot be had: which can, if it is the version's fault.
+fn cannot_download(module: &str, version: &str, error: anyhow::Error) -> anyhow::Error {
     let mut list = Command::new("go");
     list.args(["list", "-m", "-versions", module]).env("GOFLAGS", "-mod=mod").current_dir("/");
     match run::output(&mut list) {
-        Ok(versions) => {
-            format!("cannot download {module} {version}\n  there are, newest first: {}", newest(&versions).join(", "))
+        Ok(versions) if !versions.split_whitespace().any(|v| v == version) => {
+            anyhow::anyhow!("{module} has no version {version}\n  the newest are {}", newest(&versions).join(", "))
         }
-        Err(_) => format!("cannot download {module} {version}: is the Go module proxy reachable?"),
+        _ => error.context(format!("cannot download {module} {version}: is the Go module proxy reachable?")),
     }
 }
 

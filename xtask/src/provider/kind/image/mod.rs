@@ -60,8 +60,9 @@ pub fn ensure(version: &str, install: bool) -> Result<NodeImage> {
         return Ok(image);
     }
     build::remove_leftovers(&cache, "node-image")?;
-    let base = packages::ensure(install)?;
+    packages::require(install)?;
     let programs = Programs::ensure(version)?;
+    let base = packages::ensure(install)?;
     let started = Instant::now();
     println!("putting the node image {} together (once; kept in {})", image.name, image.archive.display());
     let work = tempfile::Builder::new().prefix("node-image.tmp-").tempdir_in(&cache)?;

@@ -47,17 +47,20 @@ pub fn inputs() -> String {
     format!("{INCLUDED:?} {LEFT_OUT:?} {}", super::hash(include_bytes!("packages.rs")))
 }
 
+/// Fails where this machine cannot make the system, and installs what it lacks for that.
+pub fn require(install: bool) -> Result<()> {
+    if archive()?.exists() { Ok(()) } else { packages::ensure_these(NEEDED, install) }
+}
+
 /// The archive with the system, built if it is not in the cache.
 pub fn ensure(install: bool) -> Result<PathBuf> {
-    let release = release(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())?;
-    let cache = build::cache_folder()?;
-    let archive = cache.join(format!("node-base-{release}-{}.tar", short_hash(&inputs())));
+    let archive = archive()?;
     if archive.exists() {
         return Ok(archive);
     }
-    packages::ensure_these(NEEDED, install)?;
+    let release = this_release()?;
     let sources = sources(&release, install)?;
-    let work = tempfile::Builder::new().prefix("node-image.tmp-").tempdir_in(&cache)?;
+    let work = tempfile::Builder::new().prefix("node-image.tmp-").tempdir_in(build::cache_folder()?)?;
     let started = Instant::now();
     println!(
         "installing {} Debian packages into a node's system (once; kept in {})",
@@ -69,6 +72,14 @@ pub fn ensure(install: bool) -> Result<PathBuf> {
     std::fs::rename(&draft, &archive)?;
     println!("installed them in {} s", started.elapsed().as_secs());
     Ok(archive)
+}
+
+fn archive() -> Result<PathBuf> {
+    Ok(build::cache_folder()?.join(format!("node-base-{}-{}.tar", this_release()?, short_hash(&inputs()))))
+}
+
+fn this_release() -> Result<String> {
+    release(&std::fs::read_to_string("/etc/os-release").unwrap_or_default())
 }
 
 /// The Debian release that this machine is, from the text of os-release(5).
