@@ -25,7 +25,7 @@ pub struct Cluster {
     pub name: String,
     pub provider: String,
     pub kubernetes_version: String,
-    /// `iptables` or `nftables`.
+    /// `iptables` or `nftables`, or `none` where there is no kube-proxy at all.
     pub proxy_mode: String,
     /// What an outside client dials; the test network leads it to the control plane.
     pub public_address: String,
@@ -103,6 +103,11 @@ impl Cluster {
         let cluster: Self = serde_json::from_str(&text).with_context(|| format!("{path} is no descriptor"))?;
         cluster.control_plane()?;
         Ok(cluster)
+    }
+
+    /// Whether kube-proxy is part of the cluster, as long as no fault has taken it away.
+    pub fn has_kube_proxy(&self) -> bool {
+        self.proxy_mode != "none"
     }
 
     pub fn control_plane(&self) -> Result<&Node> {

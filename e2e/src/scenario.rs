@@ -16,6 +16,32 @@ use crate::plugin::Plugin;
 /// Set by hand to look at a failure: faults are not healed after it, but before the next scenario.
 const LEAVE_BROKEN: &str = "BOOKACCESS_E2E_LEAVE_BROKEN";
 
+/// The scenarios that can be played on a cluster without kube-proxy, by the beginnings of their names. In all others a
+/// NodePort works at first or is repaired, or kube-proxy's own DaemonSet is what breaks.
+pub const WITHOUT_KUBE_PROXY: [&str; 14] = [
+    "s00_",
+    "s08_host_port_from_a_laptop",
+    "s08_pod_security_leaves_a_local_forward",
+    "s10_",
+    "s11_",
+    "s13_bad_input",
+    "s13_consent_is_asked_for",
+    "s13_a_port_in_use",
+    "s13_without_a_place_for_the_journal",
+    "f01_",
+    "f02_",
+    "f03_",
+    "f06_",
+    "f14_",
+];
+
+/// Why a scenario is left out on a cluster of this kube-proxy mode; None where it is played.
+pub fn left_out(scenario: &str, proxy_mode: &str) -> Option<&'static str> {
+    let own = scenario.rsplit("::").next().unwrap_or(scenario);
+    let needs = !WITHOUT_KUBE_PROXY.iter().any(|begin| own.starts_with(begin));
+    (proxy_mode == "none" && needs).then_some("it needs a kube-proxy")
+}
+
 /// What a scenario acts on.
 pub struct Stage {
     pub cluster: Cluster,
@@ -128,4 +154,18 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 #[expect(clippy::print_stderr, reason = "a test has no other place for it")]
 fn tell(line: &str) {
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_out;
+
+    #[test]
+    fn what_needs_a_kube_proxy_is_left_out_where_there_is_none() {
+        assert!(
+            left_out("story::s01_cluster_ip", "none").is_some()
+                && left_out("story::s01_cluster_ip", "iptables").is_none()
+        );
+        assert!(left_out("defaults::s10_default_targets", "none").is_none());
+    }
 }

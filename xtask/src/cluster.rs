@@ -6,15 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 
-use crate::provider::Provider;
 use crate::provider::native::plan::{Places, ProxyMode, Request, check_name};
-use crate::provider::native::{self, Descriptor, teardown};
+use crate::provider::native::{self, Descriptor};
+use crate::provider::{self, Install, Provider};
 use crate::run;
 
 /// The name of a cluster when none is given.
 pub const DEFAULT_NAME: &str = "bookaccess";
-/// The Kubernetes version when none is given.
-pub const DEFAULT_VERSION: &str = "v1.37.2";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -46,8 +44,9 @@ pub struct UpArgs {
     /// Worker nodes beside the control plane
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=50))]
     pub workers: u8,
-    #[arg(long, default_value = DEFAULT_VERSION)]
-    pub kubernetes_version: String,
+    /// By default v1.37.2; of kind the newest that it runs on this machine
+    #[arg(long)]
+    pub kubernetes_version: Option<String>,
     #[arg(long, value_enum, default_value_t)]
     pub proxy_mode: ProxyMode,
     /// The nodes look like EC2 instances: hardware tables and metadata service
@@ -59,6 +58,9 @@ pub struct UpArgs {
     /// Refuse with a list where Debian packages are missing, instead of installing them
     #[arg(long)]
     pub no_install: bool,
+    /// Install Docker where it is missing, and start a daemon of our own where none answers (provider kind; Debian, root)
+    #[arg(long, conflicts_with = "no_install")]
+    pub install: bool,
 }
 
 #[derive(clap::Args)]
@@ -100,7 +102,7 @@ struct NameArgs {
 struct ShellArgs {
     #[arg(long, default_value = DEFAULT_NAME)]
     name: String,
-    /// cp1, w1, w2, …, client or gateway
+    /// A node (`cluster status` shows them; cp1, w1, w2, … of provider native), client or gateway
     member: String,
     #[arg(last = true)]
     command: Vec<String>,
@@ -126,34 +128,35 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// Starts a cluster.
 pub fn up(args: &UpArgs) -> Result<Descriptor> {
-    args.provider.require()?;
-    native::up(
-        Request {
-            name: args.name.clone(),
-            version: args.kubernetes_version.clone(),
-            workers: args.workers,
-            proxy_mode: args.proxy_mode,
-            ec2: args.ec2,
-            dual_stack: args.dual_stack,
-        },
-        !args.no_install,
-    )
+    let request = Request {
+        name: args.name.clone(),
+        version: args.kubernetes_version.clone().unwrap_or_else(|| args.provider.default_version().to_owned()),
+        workers: args.workers,
+        proxy_mode: args.proxy_mode,
+        ec2: args.ec2,
+        dual_stack: args.dual_stack,
+    };
+    let install = match (args.install, args.no_install) {
+        (true, _) => Install::Docker,
+        (false, true) => Install::Nothing,
+        (false, false) => Install::Usual,
+    };
+    provider::up(args.provider, request, install)
 }
 
 fn how_to_use(descriptor: &Descriptor) -> String {
     let name = if descriptor.name == DEFAULT_NAME { String::new() } else { format!(" --name {}", descriptor.name) };
     format!(
-        "  cargo xtask cluster shell{name} cp1                           a root shell on the control plane
+        "  cargo xtask cluster shell{name} {}                           a root shell on the control plane
   cargo xtask cluster shell{name} client -- kubectl get nodes   the external client, by https://{}:6443
   cargo xtask cluster down{name}\n",
-        descriptor.public_address
+        descriptor.nodes[0].name, descriptor.public_address
     )
 }
 
 fn down(args: &DownArgs) -> Result<()> {
-    native::require_machine()?;
     let names = if args.all {
-        teardown::names()
+        provider::names()
     } else {
         check_name(&args.name)?;
         vec![args.name.clone()]
@@ -167,6 +170,11 @@ fn down(args: &DownArgs) -> Result<()> {
             failed.push(format!("{name}: {error:#}"));
         }
     }
+    if args.all
+        && let Err(error) = provider::close()
+    {
+        failed.push(format!("{error:#}"));
+    }
     if !failed.is_empty() {
         bail!("{}", failed.join("\n"));
     }
@@ -174,12 +182,12 @@ fn down(args: &DownArgs) -> Result<()> {
 }
 
 fn down_one(name: &str, args: &DownArgs) -> Result<()> {
-    if !teardown::names().iter().any(|n| n == name) {
+    if !provider::names().iter().any(|n| n == name) {
         println!("there is no cluster {name}");
         return Ok(());
     }
     let _lock = native::lock(name)?;
-    teardown::down(name, args.keep_client)?;
+    provider::down(name, args.keep_client)?;
     let client = if args.keep_client { ", its client stays" } else { "" };
     println!("cluster {name} is gone{client}");
     Ok(())
@@ -196,7 +204,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&loaded(name)?)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut names = teardown::names();
+    let mut names = provider::names();
     if let Some(name) = &args.name {
         check_name(name)?;
         names.retain(|n| n == name);
@@ -209,7 +217,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
     }
     let mut good = true;
     for name in names {
-        let members = native::running(&name);
+        let members = provider::running(&name);
         match Descriptor::load(&Places::new(&name)) {
             Ok(Some(descriptor)) => {
                 let missing: Vec<_> =
@@ -253,13 +261,19 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
 }
 
 fn shell(args: &ShellArgs) -> Result<ExitCode> {
-    native::require_machine()?;
     let descriptor = loaded(&args.name)?;
     let Some(enter) = descriptor.enter(&args.member) else {
         bail!("cluster {} has no member {:?}: it has {}", args.name, args.member, descriptor.members().join(", "));
     };
-    let mut command = run::command(enter);
+    let mut enter = enter.to_vec();
     let path = std::env::var("PATH").unwrap_or_default();
+    if args.command.is_empty()
+        && let Some(at) = enter.iter().position(|word| word == "exec")
+    {
+        // A person's shell: `docker exec` gives it a terminal only when told so.
+        enter.insert(at + 1, "--tty".to_owned());
+    }
+    let mut command = run::command(&enter);
     command.env("PATH", format!("{}:/usr/local/bin:{path}", descriptor.bin));
     if args.command.is_empty() {
         let prompt = format!("PS1=[{} \\u@{} \\w]\\$ ", args.name, args.member);
@@ -272,7 +286,7 @@ fn shell(args: &ShellArgs) -> Result<ExitCode> {
     } else {
         command.args(&args.command);
     }
-    Err(command.exec()).context("cannot start nsenter")
+    Err(command.exec()).with_context(|| format!("cannot start {}", enter[0]))
 }
 
 fn client_kubeconfig(descriptor: &Descriptor) -> Result<String> {
@@ -298,7 +312,7 @@ mod tests {
             unreachable!("up was asked for");
         };
         assert_eq!((up.name.as_str(), up.workers, up.ec2, up.dual_stack), ("bookaccess", 2, false, false));
-        assert_eq!((up.kubernetes_version.as_str(), up.proxy_mode), ("v1.37.2", ProxyMode::Iptables));
+        assert_eq!((up.kubernetes_version, up.proxy_mode), (None, ProxyMode::Iptables));
     }
 
     #[test]

@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum as _;
 
 use crate::cluster::{self, UpArgs};
-use crate::provider::Provider;
 use crate::provider::native::plan::{Places, ProxyMode};
-use crate::provider::native::{self, teardown};
+use crate::provider::native::{self, Descriptor};
+use crate::provider::{self, Provider};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
 
@@ -63,8 +63,12 @@ pub struct Args {
     pub keep: bool,
     #[arg(long, value_enum, default_value_t)]
     pub proxy_mode: ProxyMode,
-    #[arg(long, default_value = cluster::DEFAULT_VERSION)]
-    pub kubernetes_version: String,
+    /// By default v1.37.2; of kind the newest that it runs on this machine
+    #[arg(long)]
+    pub kubernetes_version: Option<String>,
+    /// Install Docker where it is missing, and start a daemon of our own where none answers (provider kind; Debian, root)
+    #[arg(long)]
+    pub install: bool,
     /// Worker nodes of the cluster that is made (2; the whole matrix also makes one with 4, and one of both families)
     #[arg(long, conflicts_with_all = ["cluster", "record"], value_parser = clap::value_parser!(u8).range(2..=10))]
     pub workers: Option<u8>,
@@ -96,7 +100,8 @@ impl Default for Args {
             skip: Vec::new(),
             keep: false,
             proxy_mode: ProxyMode::default(),
-            kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
+            kubernetes_version: None,
+            install: false,
             workers: None,
             dual_stack: false,
             name: "e2e".to_owned(),
@@ -109,6 +114,10 @@ impl Default for Args {
 }
 
 impl Args {
+    fn version(&self) -> &str {
+        self.kubernetes_version.as_deref().unwrap_or_else(|| self.provider.default_version())
+    }
+
     fn wants_dual_stack(&self) -> bool {
         self.dual_stack || self.suite == Suite::DualStack
     }
@@ -143,7 +152,6 @@ fn title(args: &Args) -> String {
 /// Brings the cluster up, runs the suite, and takes the cluster down whatever happened.
 pub fn suite(args: &Args) -> Result<Outcome> {
     args.provider.require()?;
-    native::require_machine()?;
     run::catch_interrupts()?;
     let binary = product()?;
     // Built before the cluster starts: what does not compile needs none.
@@ -166,12 +174,12 @@ pub fn suite(args: &Args) -> Result<Outcome> {
         let text = matrix::table(&std::fs::read_to_string(results.path())?)?;
         println!("\n{text}");
         if args.record && outcome.good() {
-            matrix::record(args.proxy_mode, &args.kubernetes_version, &text)?;
+            matrix::record(args.proxy_mode, args.version(), &text)?;
         }
     }
     if outcome.good() {
         let asked = args.scenario.as_deref().map_or("at all".to_owned(), |name| format!("named like {name}"));
-        ensure!(!outcome.tests.is_empty(), "there is no scenario {asked}");
+        ensure!(outcome.tests.iter().any(|(_, how, _)| how == "ok"), "there is no scenario {asked}");
     }
     Ok(outcome)
 }
@@ -204,6 +212,7 @@ fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>)
     (up.workers, up.dual_stack) = (shape.workers, shape.dual_stack);
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
+    up.install = args.install;
     cluster::up(&up)?;
     let played = play(&args.name);
     if args.keep {
@@ -218,12 +227,16 @@ fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>)
 }
 
 fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
+    let places = Places::new(cluster);
+    let descriptor = Descriptor::load(&places)?.with_context(|| format!("there is no cluster {cluster}"))?;
+    let left_out = left_out(args, &descriptor.proxy_mode)?;
     let mut command = args.suite.cargo().to_vec();
     command.extend(["--", "--test-threads=1"]);
     command.extend(args.scenario.as_deref());
-    command.extend(args.skip.iter().flat_map(|name| ["--skip", name.as_str()]));
+    let skipped = args.skip.iter().chain(left_out.iter().map(|(name, _)| name));
+    command.extend(skipped.flat_map(|name| ["--skip", name.as_str()]));
     let mut env = vec![
-        ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),
+        ("BOOKACCESS_E2E_CLUSTER", places.descriptor()),
         ("BOOKACCESS_BIN", binary.to_owned()),
         ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
         (::e2e::matrix::RESULTS, results.to_owned()),
@@ -231,12 +244,37 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
     if args.quick {
         env.push((::e2e::matrix::QUICK, PathBuf::from("1")));
     }
-    suite::cargo(&command, &env)
+    let mut outcome = suite::cargo(&command, &env)?;
+    for (name, why) in left_out {
+        outcome.leave_out(name, why);
+    }
+    if !outcome.good()
+        && let Some(folder) = provider::keep_evidence(cluster)?
+    {
+        println!("what can be learnt of the cluster is kept in {}", folder.display());
+    }
+    Ok(outcome)
+}
+
+/// The scenarios that such a cluster cannot play, each with the reason.
+fn left_out(args: &Args, proxy_mode: &str) -> Result<Vec<(String, &'static str)>> {
+    if args.suite != Suite::Live || proxy_mode != ProxyMode::None.name() {
+        return Ok(Vec::new());
+    }
+    let asked = |name: &String| {
+        let wanted = args.scenario.as_deref().is_none_or(|words| name.contains(words));
+        wanted && !args.skip.iter().any(|words| name.contains(words.as_str()))
+    };
+    let all = suite::listed(&args.suite.cargo())?.into_iter().filter(asked);
+    Ok(all.filter_map(|name| ::e2e::scenario::left_out(&name, proxy_mode).map(|why| (name, why))).collect())
 }
 
 /// One line a scenario: how it ended, how long it took, its name.
 fn table(tests: &[(String, String, Duration)]) -> String {
     let line = |(name, how, took): &(String, String, Duration)| {
+        if how.starts_with("left out") {
+            return format!("–             {name} ({how})\n");
+        }
         let line = readme::step_line(*took, name);
         let line = if how == "ok" { line } else { line.replacen('✔', "✘", 1) };
         format!("{line}\n")
@@ -260,11 +298,12 @@ pub fn up_args(name: &str) -> UpArgs {
         name: name.to_owned(),
         provider: Provider::default(),
         workers: WORKERS,
-        kubernetes_version: cluster::DEFAULT_VERSION.to_owned(),
+        kubernetes_version: None,
         proxy_mode: ProxyMode::default(),
         ec2: false,
         dual_stack: false,
         no_install: false,
+        install: false,
     }
 }
 
@@ -272,7 +311,7 @@ pub fn up_args(name: &str) -> UpArgs {
 pub fn end(name: &str) -> Result<()> {
     let interrupted = run::forget_interrupt();
     let ended = native::lock(name).and_then(|lock| {
-        let ended = teardown::down(name, false);
+        let ended = provider::down(name, false);
         drop(lock);
         ended
     });
@@ -291,8 +330,9 @@ mod tests {
         let tests = [
             ("a".to_owned(), "ok".to_owned(), Duration::from_millis(1500)),
             ("b".to_owned(), "FAILED".to_owned(), Duration::from_secs(20)),
+            ("c".to_owned(), "left out: it needs a kube-proxy".to_owned(), Duration::ZERO),
         ];
-        assert_eq!(table(&tests), "✔    1.5 s  a\n✘   20.0 s  b\n");
+        assert_eq!(table(&tests), "✔    1.5 s  a\n✘   20.0 s  b\n–             c (left out: it needs a kube-proxy)\n");
     }
 
     #[test]

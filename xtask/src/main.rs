@@ -66,12 +66,18 @@ enum Command {
     /// The first process of a cluster member's namespaces (started by `cluster up`)
     #[command(hide = true, name = provider::native::MEMBER_COMMAND)]
     Member(provider::native::member::Args),
+    /// The first process of a Docker daemon of our own (started by `--provider kind --install`)
+    #[command(hide = true, name = provider::docker::daemon::COMMAND)]
+    DockerDaemon(provider::docker::daemon::Args),
     /// The stand-in for EC2's instance metadata service (started by `cluster up --ec2`)
     #[command(hide = true)]
     Imds(provider::native::imds::Args),
 }
 
 fn main() -> ExitCode {
+    if provider::docker::stand_in::is_meant(std::env::args_os().next()) {
+        return provider::docker::stand_in::run();
+    }
     let result = match Cli::parse().command {
         Command::Cluster(args) => cluster::run(args),
         Command::E2e(args) => e2e::run(&args),
@@ -86,6 +92,7 @@ fn main() -> ExitCode {
         Command::Krew(args) => krew::run(&args),
         Command::Load(args) => demo::load::run(&args),
         Command::Member(args) => provider::native::member::run(&args),
+        Command::DockerDaemon(args) => provider::docker::daemon::run(&args),
         Command::Imds(args) => provider::native::imds::run(&args),
     };
     match result {

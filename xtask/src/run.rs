@@ -83,8 +83,18 @@ pub fn output(command: &mut Command) -> Result<String> {
     feed(command, "")
 }
 
+/// As [`output`], for a command that may hang: at the limit it is ended, and that is its failure.
+pub fn output_within(command: &mut Command, limit: Duration) -> Result<String> {
+    let text = shown(command);
+    feed_within(command, "", Some(limit)).with_context(|| format!("`{text}`"))
+}
+
 /// As [`output`], with `input` on its stdin.
 pub fn feed(command: &mut Command, input: &str) -> Result<String> {
+    feed_within(command, input, None)
+}
+
+fn feed_within(command: &mut Command, input: &str, limit: Option<Duration>) -> Result<String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let text = shown(command);
     let mut child = command
@@ -101,7 +111,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
             let _ = stdin.write_all(input.as_bytes());
         }
     });
-    let status = wait(&mut child);
+    let status = wait_within(&mut child, limit);
     let _ = writer.join();
     let stdout = stdout.join().unwrap_or_default();
     let stderr = stderr.join().unwrap_or_default();
@@ -115,19 +125,28 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
 
 /// Waits for a child that leads its own process group; on an interrupt the group is ended.
 pub fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
+    wait_within(child, None)
+}
+
+fn wait_within(child: &mut Child, limit: Option<Duration>) -> Result<std::process::ExitStatus> {
+    let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if interrupted() {
+        let late = limit.filter(|limit| start.elapsed() > *limit);
+        if interrupted() || late.is_some() {
             if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
                 let _ = kill_process_group(group, Signal::TERM);
                 std::thread::sleep(Duration::from_millis(100));
                 let _ = kill_process_group(group, Signal::KILL);
             }
             child.wait()?;
-            bail!("interrupted");
+            match late {
+                Some(limit) => bail!("no answer within {} s", limit.as_secs()),
+                None => bail!("interrupted"),
+            }
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

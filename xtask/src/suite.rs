@@ -57,6 +57,11 @@ impl Outcome {
         self.tests.iter().filter(|(_, how, _)| how == "FAILED").map(|(name, ..)| name.as_str())
     }
 
+    /// Remembers a test that was left out, and why.
+    pub fn leave_out(&mut self, name: String, why: &str) {
+        self.tests.push((name, format!("left out: {why}"), Duration::ZERO));
+    }
+
     fn see(&mut self, line: &str, took: Duration) {
         if line.starts_with("test result: ") {
             // A target without tests says nothing worth keeping.
@@ -81,8 +86,13 @@ pub fn no_cluster_here() -> Option<String> {
     Some(refusal.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Runs cargo in the top folder and shows its output as it comes.
-pub fn cargo(args: &[&str], env: &[(&str, PathBuf)]) -> Result<Outcome> {
+/// The names of the tests that a cargo command would run.
+pub fn listed(args: &[&str]) -> Result<Vec<String>> {
+    let text = run::output(cargo_command().args(args).args(["--", "--list"]))?;
+    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+fn cargo_command() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     // Of this very program, told by the cargo that runs it: build scripts would take them for news and run again.
@@ -90,7 +100,14 @@ pub fn cargo(args: &[&str], env: &[(&str, PathBuf)]) -> Result<Outcome> {
     for name in told.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {
         command.env_remove(name);
     }
-    command.args(args).envs(env.iter().map(|(name, value)| (name, value))).current_dir(crate::readme::top());
+    command.current_dir(crate::readme::top());
+    command
+}
+
+/// Runs cargo in the top folder and shows its output as it comes.
+pub fn cargo(args: &[&str], env: &[(&str, PathBuf)]) -> Result<Outcome> {
+    let mut command = cargo_command();
+    command.args(args).envs(env.iter().map(|(name, value)| (name, value)));
     let mut outcome = Outcome::default();
     let mut last = Instant::now();
     let status = stream(&mut command, |line| {

@@ -15,11 +15,14 @@ pub const DAEMON_SET: &str = "daemonset/kube-proxy";
 const REMEMBERED: &str = "e2e-kube-proxy-";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A nodeSelector that no node satisfies, as an operator's leftover.
+/// A nodeSelector that no node satisfies, as an operator's leftover. A cluster without kube-proxy is broken as it is.
 pub fn unscheduled() -> Fault {
     Fault::new(
         "kube-proxy is scheduled nowhere",
         |cluster| {
+            if !cluster.has_kube_proxy() {
+                return Ok(());
+            }
             remember(cluster)?;
             let selector = json!({"spec": {"template": {"spec": {"nodeSelector": {"non-kube-proxy": "true"}}}}});
             cluster.merge(NAMESPACE, DAEMON_SET, &selector)?;
@@ -31,6 +34,11 @@ pub fn unscheduled() -> Fault {
         },
         restore,
     )
+}
+
+/// The code that leads where kube-proxy runs nowhere: it is not scheduled, or there is none.
+pub fn nowhere(cluster: &Cluster) -> &'static str {
+    if cluster.has_kube_proxy() { "BA3002" } else { "BA3001" }
 }
 
 /// A node affinity that leaves one node out.
@@ -76,6 +84,9 @@ pub fn absent() -> Fault {
 
 /// Puts the DaemonSet back as it was before the first fault, and waits until it runs everywhere.
 pub fn restore(cluster: &Cluster) -> Result<()> {
+    if !cluster.has_kube_proxy() {
+        return Ok(());
+    }
     if cluster.kubectl(&["get", "-n", NAMESPACE, DAEMON_SET, "--ignore-not-found", "-o", "name"])?.is_empty() {
         make_again(cluster)?;
     }
@@ -105,6 +116,9 @@ fn dns_answers(cluster: &Cluster, node: &Node) -> Result<()> {
 
 /// Waits until every scheduled kube-proxy pod is of the newest template and ready.
 pub fn wait_rolled_out(cluster: &Cluster) -> Result<()> {
+    if !cluster.has_kube_proxy() {
+        return Ok(());
+    }
     until("kube-proxy is rolled out", LIMIT, || {
         let set = cluster.get(&["-n", NAMESPACE, DAEMON_SET])?;
         let (status, wanted) = (&set["status"], &set["status"]["desiredNumberScheduled"]);

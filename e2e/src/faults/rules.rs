@@ -24,6 +24,9 @@ pub fn flushed_for_good_on(node: &str) -> Fault {
     Fault::new(
         fault.name,
         move |cluster| {
+            if !cluster.has_kube_proxy() {
+                return Ok(());
+            }
             until("the rules stay away", Duration::from_secs(30), || {
                 flush(cluster, &node)?;
                 // kube-proxy writes its rules at most once a second.
@@ -76,6 +79,9 @@ fn place<'c>(cluster: &'c Cluster, node: &str) -> Result<&'c Place> {
 }
 
 fn flush(cluster: &Cluster, node: &str) -> Result<()> {
+    if !cluster.has_kube_proxy() {
+        return Ok(());
+    }
     let place = place(cluster, node)?;
     let line = if cluster.proxy_mode == "nftables" {
         "nft flush map ip kube-proxy service-nodeports"

@@ -42,7 +42,8 @@ fn s11_the_next_day() {
         let workers = (cluster.nodes.len() - 1).to_string();
         xtask(&["cluster", "down", "--keep-client", "--name", &cluster.name])?;
         let same = ["--proxy-mode", &cluster.proxy_mode, "--kubernetes-version", &cluster.kubernetes_version];
-        xtask(&[&["cluster", "up", "--name", &cluster.name, "--workers", &workers], &same[..]].concat())?;
+        let up = ["cluster", "up", "--name", &cluster.name, "--provider", &cluster.provider, "--workers", &workers];
+        xtask(&[&up[..], &same[..]].concat())?;
         stage.reopen()?;
 
         kube_proxy::wait_rolled_out(&stage.cluster)?;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::process;
-use crate::provider::native::standin;
+use crate::provider::standin;
 use crate::{run, suite};
 
 /// Namespace, Deployment and Service that are measured.

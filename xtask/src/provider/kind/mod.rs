@@ -1,3 +1,412 @@
-//! Provider `kind`: nodes as containers.
+//! Provider `kind`: the nodes are containers that the `kind` command makes, reached by `docker exec`. On the machine
+//! itself a cluster leaves two folders named after it, and with Docker two networks and what is attached to them.
 
+pub mod config;
+mod evidence;
 pub mod image;
+mod network;
+mod node_image;
+mod program;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::docker::{self, Docker, daemon, stand_in};
+use super::host_settings;
+use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
+use super::native::plan::{self, PUBLIC_ADDRESS, Places, ProxyMode, Request};
+use super::native::{cgroup, files, limits, lock, node::CONTAINERD_SOCKET, teardown};
+use super::standin;
+use crate::run;
+use config::Host;
+pub use evidence::keep as keep_evidence;
+use network::{LABEL, Range};
+use node_image::NodeImage;
+
+/// The provider's name in a descriptor.
+pub const NAME: &str = "kind";
+/// Where kubeadm leaves the administrator's kubeconfig on the control plane.
+const ADMIN: &str = "--kubeconfig=/etc/kubernetes/admin.conf";
+
+/// What this machine is like.
+pub fn host() -> Host {
+    Host { cgroup_v2: cgroup::unified(), sys_resource: !stand_in::is_needed() }
+}
+
+/// Brings a cluster up and gives its description; on any failure nothing of it is left.
+pub fn up(request: Request, install: bool) -> Result<Descriptor> {
+    plan::check_name(&request.name)?;
+    let host = host();
+    config::check_version(host, &request.version)?;
+    if request.ec2 || request.dual_stack {
+        bail!("provider kind has neither --ec2 nor --dual-stack: use --provider native");
+    }
+    run::catch_interrupts()?;
+    let docker = docker::find(install)?;
+    let _lock = lock(&request.name)?;
+    let places = Places::new(&request.name);
+    fs::create_dir_all(&places.run)?;
+    let started = Instant::now();
+    let made = already(&docker, &request, &places).and_then(|running| match running {
+        Some(running) => Ok(running),
+        None => {
+            let made = Start { docker: &docker, host, request: &request, places: &places }.run(install)?;
+            println!("cluster {} is ready after {:.1} s", request.name, started.elapsed().as_secs_f32());
+            Ok(made)
+        }
+    });
+    made.map_err(|error| undo(&request, &places, error))
+}
+
+/// Takes a failed start down, a client that was kept for it as well. What can be learnt of it is kept.
+fn undo(request: &Request, places: &Places, error: anyhow::Error) -> anyhow::Error {
+    let was_interrupted = run::forget_interrupt();
+    let error = if was_interrupted {
+        error
+    } else {
+        match evidence::keep(&request.name) {
+            Ok(Some(folder)) => error.context(format!("the cluster did not start (logs: {})", folder.display())),
+            _ => error,
+        }
+    };
+    println!("taking down what was started");
+    let kept = teardown::generation(places).ok().flatten().is_some();
+    let result = down(&request.name, kept);
+    if was_interrupted {
+        run::remember_interrupt();
+    }
+    match result {
+        Ok(()) => error,
+        Err(left) => error.context(format!("and the clean-up failed too: {left:#}")),
+    }
+}
+
+/// The description of a cluster that runs as asked; what is left of a broken one is cleaned away.
+fn already(docker: &Docker, request: &Request, places: &Places) -> Result<Option<Descriptor>> {
+    let name = &request.name;
+    let strangers =
+        docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &format!("label={KIND_LABEL}={name}")])?;
+    let ours = containers(docker, name)?;
+    if let Some(stranger) = strangers.iter().find(|container| !ours.contains(container)) {
+        bail!(
+            "kind has a cluster {name} already that is not of our making (its node {stranger})\n  choose another name by --name, or end it: kind delete cluster --name {name}"
+        );
+    }
+    let alive = running(name);
+    if let Ok(Some(found)) = Descriptor::load(places)
+        && found.members().iter().all(|member| alive.iter().any(|running| running == member))
+    {
+        found.must_be(request)?;
+        println!("cluster {name} runs already");
+        return Ok(Some(found));
+    }
+    let is_kept = ours == [network::client(name)];
+    if !is_kept && (!ours.is_empty() || !networks(docker, name)?.is_empty()) {
+        println!("cleaning up what is left of an earlier cluster {name}");
+        remove(docker, name, false)?;
+    }
+    Ok(None)
+}
+
+/// kind's label on its nodes.
+const KIND_LABEL: &str = "io.x-k8s.kind.cluster";
+
+/// The networks of a cluster.
+fn networks(docker: &Docker, cluster: &str) -> Result<Vec<String>> {
+    docker.lines(&["network", "ls", "--format", "{{.Name}}", "--filter", &format!("label={LABEL}={cluster}")])
+}
+
+/// All containers of a cluster: those on its networks.
+fn containers(docker: &Docker, cluster: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for network in networks(docker, cluster)? {
+        let filter = format!("network={network}");
+        found.extend(docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &filter])?);
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// The clusters of which anything is left with a daemon that answers.
+pub fn names() -> Vec<String> {
+    let format = format!("{{{{.Label \"{LABEL}\"}}}}");
+    let args = ["network", "ls", "--format", &format, "--filter", &format!("label={LABEL}")];
+    let mut names: Vec<_> =
+        docker::reachable().iter().filter_map(|docker| docker.lines(&args).ok()).flatten().collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The members that run, by the names that the descriptor has.
+pub fn running(cluster: &str) -> Vec<String> {
+    let mut members = Vec::new();
+    for docker in docker::reachable() {
+        let of_cluster = containers(&docker, cluster).unwrap_or_default();
+        let running = docker.lines(&["ps", "--format", "{{.Names}}"]).unwrap_or_default();
+        for container in running.into_iter().filter(|container| of_cluster.contains(container)) {
+            let member = match container.strip_prefix(&format!("{cluster}-")) {
+                Some(member @ ("client" | "gateway")) => member.to_owned(),
+                _ => container,
+            };
+            members.push(member);
+        }
+    }
+    members
+}
+
+/// Ends all that belongs to the cluster, and the daemon of our own where it holds no other. With `keep_client` the client
+/// stays, with what runs in it, for the next cluster of this name.
+pub fn down(cluster: &str, keep_client: bool) -> Result<()> {
+    let places = Places::new(cluster);
+    let generation = teardown::generation(&places)?;
+    let mut kept = false;
+    for docker in docker::reachable() {
+        let has_client = containers(&docker, cluster)?.contains(&network::client(cluster));
+        remove(&docker, cluster, keep_client && has_client)?;
+        kept |= keep_client && has_client;
+    }
+    teardown::forget(&places, kept.then_some(generation.unwrap_or(0)))?;
+    close()
+}
+
+/// What is done once no cluster is left: the daemon of our own ends, and the machine's settings are as they were.
+pub fn close() -> Result<()> {
+    if names().is_empty() {
+        if !daemon::processes()?.is_empty() {
+            daemon::stop()?;
+        }
+        daemon::clean()?;
+        host_settings::restore()?;
+        let _ = fs::remove_dir(plan::run_root());
+    }
+    Ok(())
+}
+
+fn remove(docker: &Docker, cluster: &str, keep_client: bool) -> Result<()> {
+    let is_kept = |name: &str| keep_client && name == network::client(cluster);
+    let ending: Vec<_> = containers(docker, cluster)?.into_iter().filter(|name| !is_kept(name)).collect();
+    if !ending.is_empty() {
+        // With the volumes that kind gives its nodes.
+        let words = ["rm", "--force", "--volumes"].map(String::from);
+        docker.run(&[&words[..], &ending].concat())?;
+    }
+    let kept = network::clients_network(cluster);
+    for network in networks(docker, cluster)?.into_iter().filter(|network| !(keep_client && *network == kept)) {
+        docker.run(&["network", "rm", &network])?;
+    }
+    Ok(())
+}
+
+/// A cluster that is being made.
+struct Start<'s> {
+    docker: &'s Docker,
+    host: Host,
+    request: &'s Request,
+    places: &'s Places,
+}
+
+impl Start<'_> {
+    fn run(&self, install: bool) -> Result<Descriptor> {
+        let (docker, request) = (self.docker, self.request);
+        let kind = program::ensure(self.host.release().version)?;
+        let image = node_image::ensure(docker, &request.version, install)?;
+        limits::check(usize::from(request.workers) + 1)?;
+        let clock = Instant::now();
+        let step = |what: &str| println!("  {:5.1} s  {what}", clock.elapsed().as_secs_f32());
+        // Seen at the same place by every member; a client that is kept goes on seeing it.
+        let shared = self.places.member("client");
+        fs::create_dir_all(&shared)?;
+        standin::build(&shared.join("standin.tar"))?;
+        step("images made");
+        let next = match teardown::generation(self.places)? {
+            Some(last) => last.wrapping_add(1),
+            None => 0,
+        };
+        let generation = network::make_nodes_network(docker, &request.name, next)?;
+        let client = network::ensure_client(docker, &request.name, &image.name, &shared.display().to_string())?;
+        network::start_gateway(docker, &request.name, &image.name, generation, client)?;
+        step("client and gateway connected");
+        host_settings::record()?;
+        self.create(&kind, &image, &shared)?;
+        step("kind has made the nodes");
+        let nodes = self.nodes()?;
+        let first = nodes.iter().find(|node| node.control_plane).context("kind made no control plane")?;
+        network::translate(docker, &request.name, generation, first.address.parse()?)?;
+        self.settle(&nodes, generation, &shared)?;
+        step("nodes connected, images imported");
+        self.wait_until_ready(&first.name)?;
+        step("nodes and add-ons ready");
+        let nodes = self.with_pod_ranges(nodes)?;
+        let descriptor = self.descriptor(nodes, generation, client, &shared);
+        descriptor.save(self.places)?;
+        Ok(descriptor)
+    }
+
+    fn create(&self, kind: &Path, image: &NodeImage, shared: &Path) -> Result<()> {
+        let wanted = config::Wanted {
+            image: &image.name,
+            own_image: image.own,
+            workers: self.request.workers,
+            proxy_mode: self.request.proxy_mode,
+            shared,
+        };
+        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        std::io::Write::write_all(&mut file, config::cluster(self.host, &wanted).as_bytes())?;
+        let mut command = command(self.docker, kind, &self.request.name)?;
+        command.args(["create", "cluster", "--retain", "--name", &self.request.name, "--config"]).arg(file.path());
+        // Never the user's own.
+        command.arg("--kubeconfig").arg(self.places.data.join("kubeconfig"));
+        run::output(&mut command).map(drop).map_err(|error| self.docker.explained(error))
+    }
+
+    /// The nodes that kind made, the control plane first, without their pods' networks.
+    fn nodes(&self) -> Result<Vec<Node>> {
+        let name = &self.request.name;
+        let format = format!(
+            "{{{{.Name}}}} {{{{index .Config.Labels \"io.x-k8s.kind.role\"}}}} {{{{with index .NetworkSettings.Networks \"{}\"}}}}{{{{.IPAddress}}}}{{{{end}}}}",
+            network::nodes_network(name)
+        );
+        let label = format!("label={KIND_LABEL}={name}");
+        let ids = self.docker.lines(&["ps", "--quiet", "--filter", &label])?;
+        let args = ["inspect", "--format", &format].map(str::to_owned);
+        let mut nodes = Vec::new();
+        for line in self.docker.lines(&[&args[..], &ids].concat())? {
+            let words: Vec<_> = line.split(' ').collect();
+            let [container, role, address] = words[..] else { bail!("docker inspect says of a node: {line}") };
+            let container = container.trim_start_matches('/');
+            nodes.push(Node {
+                name: container.to_owned(),
+                control_plane: role == "control-plane",
+                address: address.to_owned(),
+                pod_cidr: String::new(),
+                address_v6: None,
+                pod_cidr_v6: None,
+                enter: self.docker.enter(container),
+                containerd_socket: CONTAINERD_SOCKET.to_owned(),
+            });
+        }
+        nodes.sort_by_key(|node| (!node.control_plane, node.name.len(), node.name.clone()));
+        Ok(nodes)
+    }
+
+    /// What the suite needs of nodes and client, at the same time for all.
+    fn settle(&self, nodes: &[Node], generation: u8, shared: &Path) -> Result<()> {
+        let docker = self.docker;
+        let first = &nodes.first().context("no node")?.name;
+        let kubectl = shared.join("kubectl");
+        docker.run(&["cp", &format!("{first}:/usr/bin/kubectl"), &kubectl.display().to_string()])?;
+        let way_out = Range::nodes(generation).gateway();
+        let archive = shared.join("standin.tar").display().to_string();
+        // Docker's tmpfs forbids programs, and what is tested is put there.
+        let line = format!(
+            "ip route replace default via {way_out}; mount -o remount,exec /run; \
+             ctr --namespace k8s.io images import {archive} >/dev/null"
+        );
+        let jobs = nodes.iter().map(|node| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
+            Box::new(|| docker.exec(&node.name, &["sh", "-ec", &line]).map(drop))
+        });
+        run::parallel(jobs.collect())?;
+        let config = docker.exec(first, &["cat", "/etc/kubernetes/admin.conf"])?;
+        let config = of_client(&config, PUBLIC_ADDRESS);
+        let put = format!("umask 077; mkdir -p /root/.kube; cat > {CLIENT_KUBECONFIG}");
+        docker.feed(&network::client(&self.request.name), &["sh", "-ec", &put], &config)?;
+        files::write_private(&shared.parent().unwrap_or(shared).join("client.conf"), &config)
+    }
+
+    fn kubectl(&self, node: &str, args: &[&str]) -> Result<String> {
+        self.docker.exec(node, &[&["kubectl", ADMIN], args].concat())
+    }
+
+    fn wait_until_ready(&self, first: &str) -> Result<()> {
+        let mut waits = vec![vec!["wait", "node", "--all", "--for=condition=Ready"]];
+        if self.request.proxy_mode != ProxyMode::None {
+            // Without a kube-proxy nothing in a pod reaches the API server.
+            waits.push(vec!["-n", "kube-system", "rollout", "status", "daemonset/kube-proxy"]);
+            waits.push(vec!["-n", "kube-system", "rollout", "status", "deployment/coredns"]);
+        }
+        let jobs = waits.into_iter().map(|mut words| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
+            words.extend(["--timeout=120s", "--request-timeout=0"]);
+            Box::new(move || self.kubectl(first, &words).map(drop))
+        });
+        run::parallel(jobs.collect())
+    }
+
+    /// Which pods' network a node has is the controllers' choice.
+    fn with_pod_ranges(&self, mut nodes: Vec<Node>) -> Result<Vec<Node>> {
+        let first = nodes.first().context("no node")?.name.clone();
+        for node in &mut nodes {
+            let path = "jsonpath={.spec.podCIDR}";
+            node.pod_cidr = self.kubectl(&first, &["get", "node", &node.name, "-o", path])?.trim().to_owned();
+        }
+        Ok(nodes)
+    }
+
+    fn descriptor(&self, nodes: Vec<Node>, generation: u8, client: Range, shared: &Path) -> Descriptor {
+        let request = self.request;
+        let enter = |container: &str| self.docker.enter(container);
+        Descriptor {
+            name: request.name.clone(),
+            provider: NAME.to_owned(),
+            kubernetes_version: request.version.clone(),
+            proxy_mode: request.proxy_mode.name().to_owned(),
+            ec2: false,
+            dual_stack: false,
+            generation,
+            public_address: PUBLIC_ADDRESS.to_string(),
+            public_address_v6: None,
+            kubeconfig: CLIENT_KUBECONFIG.to_owned(),
+            bin: shared.display().to_string(),
+            run_dir: self.places.run.display().to_string(),
+            nodes,
+            client: Member {
+                name: "client".to_owned(),
+                address: client.first_member().to_string(),
+                enter: enter(&network::client(&request.name)),
+            },
+            gateway: Gateway { name: "gateway".to_owned(), enter: enter(&network::gateway(&request.name)) },
+        }
+    }
+}
+
+/// The kind command for a cluster, with the daemon and the network that it shall use.
+fn command(docker: &Docker, kind: &Path, cluster: &str) -> Result<std::process::Command> {
+    let mut command = std::process::Command::new(kind);
+    command.envs(docker.environment());
+    command.env("KIND_EXPERIMENTAL_PROVIDER", "docker");
+    command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", network::nodes_network(cluster));
+    if stand_in::is_needed() {
+        let real = docker::on_path().context("there is no docker on PATH")?;
+        let folder = Places::new(cluster).data.join("docker-for-kind");
+        command.envs(stand_in::put(&folder, real)?);
+    }
+    Ok(command)
+}
+
+/// The administrator's kubeconfig, as the external client has it.
+fn of_client(config: &str, public: Ipv4Addr) -> String {
+    let lines = config.lines().map(|line| match line.split_once("server: ") {
+        Some((before, _)) => format!("{before}server: https://{public}:6443\n"),
+        None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_dials_the_public_address() {
+        let config = "clusters:\n- cluster:\n    server: https://e2e-control-plane:6443\n  name: e2e\n";
+        assert_eq!(
+            of_client(config, PUBLIC_ADDRESS),
+            "clusters:\n- cluster:\n    server: https://203.0.113.10:6443\n  name: e2e\n"
+        );
+    }
+}

@@ -18,7 +18,7 @@ pub fn root(cluster: &str, node: &str) -> String {
 }
 
 /// True where the machine has the one hierarchy of version 2.
-fn unified() -> bool {
+pub fn unified() -> bool {
     Path::new(MOUNT).join("cgroup.controllers").exists()
 }
 
@@ -123,6 +123,13 @@ pub fn remove(cluster: &str) -> Result<()> {
             let _ = fs::remove_dir(hierarchy.join(TOP));
         }
         Ok(())
+    })
+}
+
+/// Removes a cgroup at the top of every hierarchy, as [`remove`] does.
+pub fn remove_top(top: &str) -> Result<()> {
+    run::wait_for(&format!("removing the cgroups of {top}"), Duration::from_secs(20), || {
+        hierarchies().iter().try_for_each(|hierarchy| remove_tree(&hierarchy.join(top)))
     })
 }
 

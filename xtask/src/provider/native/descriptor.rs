@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::dual_stack::{NodeV6, PUBLIC_ADDRESS_V6};
 use super::node::CONTAINERD_SOCKET;
-use super::plan::{CLIENT_ADDRESS, PUBLIC_ADDRESS, Places, Plan};
+use super::plan::{CLIENT_ADDRESS, PUBLIC_ADDRESS, Places, Plan, Request};
 use super::processes::Running;
 
 /// The whole cluster. `enter` of a member is an argv prefix: what follows it runs there.
@@ -104,6 +104,25 @@ impl Descriptor {
             client: Member { name: "client".into(), address: CLIENT_ADDRESS.to_string(), enter: client.enter() },
             gateway: Gateway { name: "gateway".into(), enter: gateway.enter() },
         }
+    }
+
+    /// Fails where the cluster, which runs, is not as asked.
+    pub fn must_be(&self, request: &Request) -> Result<()> {
+        let same = self.kubernetes_version == request.version
+            && self.proxy_mode == request.proxy_mode.name()
+            && self.nodes.len() == usize::from(request.workers) + 1
+            && self.ec2 == request.ec2
+            && self.dual_stack == request.dual_stack;
+        ensure!(
+            same,
+            "cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {}, {})\n  end it first: cargo xtask cluster down --name {name}",
+            self.kubernetes_version,
+            self.nodes.len() - 1,
+            self.proxy_mode,
+            if self.dual_stack { "IPv4 and IPv6" } else { "IPv4" },
+            name = self.name
+        );
+        Ok(())
     }
 
     /// Writes the file; who reads it sees the whole.

@@ -20,7 +20,7 @@ pub const READY: &str = "ready";
 
 /// Host-wide settings that kubelet writes (setupKernelTunables), with the values it wants. A member sees files of its own in their
 /// place: kubelet finds what it wants and the machine's stay as they are.
-const KUBELET_SYSCTLS: &[(&str, &str)] = &[
+pub const KUBELET_SYSCTLS: &[(&str, &str)] = &[
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
     ("kernel/panic", "10"),
@@ -221,7 +221,7 @@ fn overlay(folder: &str, data: &Path) -> Result<()> {
 }
 
 /// A sysfs of this network namespace, with the machine's cgroups where they were.
-fn fresh_sysfs(data: &Path) -> Result<()> {
+pub fn fresh_sysfs(data: &Path) -> Result<()> {
     let kept = data.join("cgroup");
     fs::create_dir_all(&kept)?;
     mount_bind_recursive("/sys/fs/cgroup", &kept).context("/sys/fs/cgroup")?;

@@ -5,24 +5,23 @@
 //! the rest. On the machine itself a cluster leaves only cgroups and two folders, all named after it.
 
 pub mod build;
-mod cgroup;
+pub mod cgroup;
 mod control_plane;
 mod coredns;
 pub mod descriptor;
 mod dual_stack;
-mod files;
+pub mod files;
 mod images;
 pub mod imds;
 mod kube_proxy;
-mod limits;
+pub mod limits;
 pub mod member;
-mod net;
-mod node;
+pub mod net;
+pub mod node;
 pub mod packages;
 mod pki;
 pub mod plan;
 mod processes;
-pub mod standin;
 pub mod teardown;
 
 use std::fs;
@@ -31,11 +30,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::standin;
 use crate::run;
 use build::Programs;
 pub use descriptor::Descriptor;
 use plan::{METADATA_ADDRESS, Node, PUBLIC_ADDRESS, Places, Plan, Request};
 use processes::{Running, Start};
+
+/// The Kubernetes version when none is given.
+pub const DEFAULT_VERSION: &str = "v1.37.2";
 
 /// The hidden subcommand of a member's first process; members are found by it.
 pub const MEMBER_COMMAND: &str = "cluster-member";
@@ -142,20 +145,7 @@ fn already(request: &Request, places: &Places) -> Result<Option<Descriptor>> {
     let nodes = members.iter().any(|m| m.member != "client");
     match Descriptor::load(places) {
         Ok(Some(found)) if found.members().iter().all(|m| members.iter().any(|r| r.member == *m)) => {
-            let same = found.kubernetes_version == request.version
-                && found.proxy_mode == request.proxy_mode.name()
-                && found.nodes.len() == usize::from(request.workers) + 1
-                && found.ec2 == request.ec2
-                && found.dual_stack == request.dual_stack;
-            if !same {
-                bail!(
-                    "cluster {name} runs already, but not as asked ({}, {} workers, kube-proxy {}, {})\n  end it first: cargo xtask cluster down --name {name}",
-                    found.kubernetes_version,
-                    found.nodes.len() - 1,
-                    found.proxy_mode,
-                    if found.dual_stack { "IPv4 and IPv6" } else { "IPv4" }
-                );
-            }
+            found.must_be(request)?;
             println!("cluster {name} runs already");
             Ok(Some(found))
         }

@@ -5,6 +5,7 @@
 //! internal address (and back), and a chain in front of the translation stands in for the security group.
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
@@ -16,11 +17,11 @@ use crate::run;
 /// The gateway's bridge with the nodes.
 const NODES: &str = "nodes";
 /// The gateway's link to the client.
-const CLIENTS: &str = "clients";
+pub const CLIENTS: &str = "clients";
 
 /// Where the gateway's default route leads: to a switch without a port. A packet for nowhere is refused on its way
 /// there, since the kernel itself says "no route" only five times in a row and then once a second.
-const OUTSIDE: &str = "outside";
+pub const OUTSIDE: &str = "outside";
 
 /// Lays the cables between members that have none yet, and sets addresses, routes and the gateway's translation.
 pub fn connect(plan: &Plan, gateway: &Running, client: &Running, nodes: &[Running]) -> Result<()> {
@@ -120,10 +121,15 @@ fn client_v6(plan: &Plan) -> String {
     format!("addr add {CLIENT_ADDRESS_V6}/64 dev eth0 nodad\nroute add default via {CLIENT_GATEWAY_V6}\n")
 }
 
+/// The gateway's rules for a control plane at `inside`, without IPv6.
+pub fn gateway_rules(inside: Ipv4Addr, nodes: &str) -> String {
+    translation_of("ip", &PUBLIC_ADDRESS, &inside, nodes, "icmp type net-unreachable")
+}
+
 /// The gateway's rules. Tests add drops to `ip security_group inbound`, and to `ip6` where there is one.
 fn translation(plan: &Plan) -> String {
     let inside = plan.control_plane();
-    let v4 = translation_of("ip", &PUBLIC_ADDRESS, &inside.address, &plan.node_range(), "icmp type net-unreachable");
+    let v4 = gateway_rules(inside.address, &plan.node_range());
     let v6 = inside.v6.as_ref().map(|inside| {
         let nodes = dual_stack::node_range(plan.generation);
         translation_of("ip6", &PUBLIC_ADDRESS_V6, &inside.address, &nodes, "icmpv6 type no-route")

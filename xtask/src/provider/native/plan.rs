@@ -1,7 +1,7 @@
 //! What a cluster consists of: its members, their names and addresses, where its files lie. Pure.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -30,6 +30,8 @@ pub enum ProxyMode {
     #[default]
     Iptables,
     Nftables,
+    /// There is no kube-proxy at all
+    None,
 }
 
 impl ProxyMode {
@@ -38,6 +40,7 @@ impl ProxyMode {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+            Self::None => "none",
         }
     }
 }
@@ -150,14 +153,27 @@ pub struct Places {
     pub data: PathBuf,
 }
 
-/// Holds the run folders of all clusters.
-pub const RUN_ROOT: &str = "/run/kubectl-bookaccess";
+/// Holds the run folders of all clusters. A user who is not root (Docker needs no root) has folders of their own.
+pub fn run_root() -> PathBuf {
+    root_for("/run/kubectl-bookaccess", "run")
+}
+
 /// Holds the data of all clusters; on disk, as it is some hundred MB a node.
-pub const DATA_ROOT: &str = "/var/tmp/kubectl-bookaccess";
+pub fn data_root() -> PathBuf {
+    root_for("/var/tmp/kubectl-bookaccess", "data")
+}
+
+fn root_for(of_root: &str, name: &str) -> PathBuf {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return PathBuf::from(of_root);
+    }
+    std::env::temp_dir().join(format!("kubectl-bookaccess-{}", user.as_raw())).join(name)
+}
 
 impl Places {
     pub fn new(name: &str) -> Self {
-        Self { run: Path::new(RUN_ROOT).join(name), data: Path::new(DATA_ROOT).join(name) }
+        Self { run: run_root().join(name), data: data_root().join(name) }
     }
 
     /// The file that says what runs where.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::cgroup;
-use super::plan::{DATA_ROOT, Places, RUN_ROOT};
+use super::plan::{Places, data_root, run_root};
 use super::processes::{self, Running};
 
 /// The file in the run folder of a kept client that remembers which generation of cluster it last saw.
@@ -17,7 +17,7 @@ const KEPT: &str = "kept-generation";
 pub fn names() -> Vec<String> {
     let mut names: BTreeSet<String> = processes::members(None).into_iter().map(|r| r.cluster).collect();
     names.extend(cgroup::clusters());
-    for root in [RUN_ROOT, DATA_ROOT] {
+    for root in [run_root(), data_root()] {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
                 names.insert(entry.file_name().to_string_lossy().into_owned());
@@ -37,11 +37,16 @@ pub fn down(name: &str, keep_client: bool) -> Result<()> {
     let generation = generation(&places)?;
     processes::end(name, &ending)?;
     cgroup::remove(name)?;
-    if keep {
+    forget(&places, keep.then_some(generation.unwrap_or(0)))
+}
+
+/// Removes a cluster's folders; those of a client that is kept stay, with the generation that it saw.
+pub fn forget(places: &Places, kept: Option<u8>) -> Result<()> {
+    if let Some(generation) = kept {
         remove_all_but(&places.run, "client")?;
         remove_all_but(&places.data, "client")?;
         fs::create_dir_all(&places.run)?;
-        fs::write(places.run.join(KEPT), generation.unwrap_or(0).to_string())?;
+        fs::write(places.run.join(KEPT), generation.to_string())?;
     } else {
         for folder in [&places.run, &places.data] {
             if folder.exists() {
@@ -49,7 +54,7 @@ pub fn down(name: &str, keep_client: bool) -> Result<()> {
             }
         }
     }
-    for root in [RUN_ROOT, DATA_ROOT] {
+    for root in [run_root(), data_root()] {
         // Goes with the last cluster.
         let _ = fs::remove_dir(root);
     }

@@ -1,0 +1,221 @@
+//! The Docker daemon that holds the clusters of provider `kind`: the user's where one answers, else one of our own.
+
+pub mod daemon;
+pub mod stand_in;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::native::packages::{self, Package};
+use crate::run;
+
+/// How long a daemon may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What a daemon of our own needs of Debian. containerd and runc come with docker.io.
+const PACKAGES: &[Package] = &[
+    ("docker.io", &["/usr/sbin/dockerd"]),
+    ("iptables", &["/usr/sbin/iptables"]),
+    ("iproute2", &["/usr/bin/ip", "/sbin/ip"]),
+];
+
+/// A daemon that answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Docker {
+    /// None: the one that the user's environment means.
+    host: Option<String>,
+}
+
+impl Docker {
+    /// The words before a docker command.
+    pub fn words(&self) -> Vec<String> {
+        let host = self.host.iter().flat_map(|host| ["--host".to_owned(), host.clone()]);
+        [program()].into_iter().chain(host).collect()
+    }
+
+    /// The words before a command that make it run in a container.
+    pub fn enter(&self, container: &str) -> Vec<String> {
+        let mut words = self.words();
+        words.extend(["exec", "-i", container].map(String::from));
+        words
+    }
+
+    /// A docker command.
+    pub fn command<S: AsRef<str>>(&self, args: &[S]) -> Command {
+        let mut words = self.words();
+        words.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        run::command(&words)
+    }
+
+    /// Runs a docker command to its end.
+    pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Result<String> {
+        run::output(&mut self.command(args)).map_err(|error| self.explained(error))
+    }
+
+    /// The lines that a docker command prints.
+    pub fn lines<S: AsRef<str>>(&self, args: &[S]) -> Result<Vec<String>> {
+        Ok(self.run(args)?.lines().map(str::to_owned).collect())
+    }
+
+    /// Runs a command in a container.
+    pub fn exec<S: AsRef<str>>(&self, container: &str, argv: &[S]) -> Result<String> {
+        self.feed(container, argv, "")
+    }
+
+    /// As [`Docker::exec`], with input.
+    pub fn feed<S: AsRef<str>>(&self, container: &str, argv: &[S], input: &str) -> Result<String> {
+        let mut words = self.enter(container);
+        words.extend(argv.iter().map(|arg| arg.as_ref().to_owned()));
+        run::feed(&mut run::command(&words), input).with_context(|| format!("in {container}"))
+    }
+
+    /// Whether it is the one of our own, which has no way out of this machine.
+    pub fn is_own(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// What a program that speaks to this daemon by itself has in its environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        self.host.iter().map(|host| ("DOCKER_HOST", host.clone())).collect()
+    }
+
+    /// Says what can be done where the disk is full.
+    pub fn explained(&self, error: anyhow::Error) -> anyhow::Error {
+        if !format!("{error:#}").contains("no space left on device") {
+            return error;
+        }
+        let root = run::output(&mut self.command(&["info", "--format", "{{.DockerRootDir}}"]));
+        let root = root.map_or_else(|_| "its data root".to_owned(), |root| root.trim().to_owned());
+        error.context(format!(
+            "Docker's disk is full ({root}): a node image and three nodes need 4 GB there (docker system prune frees what is not in use)"
+        ))
+    }
+}
+
+/// The client program.
+fn program() -> String {
+    "docker".to_owned()
+}
+
+/// Where the client program lies, or nothing where it is not on PATH.
+pub fn on_path() -> Option<PathBuf> {
+    find_in(&std::env::var_os("PATH")?, &program())
+}
+
+/// The first program of that name.
+pub fn find_in(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The daemon to use: our own while it runs, the user's where it answers, else, with `install`, a new one of our own.
+pub fn find(install: bool) -> Result<Docker> {
+    if let Some(own) = own()? {
+        return Ok(own);
+    }
+    let refusal = match on_path() {
+        None => Refusal::Absent,
+        Some(_) => match asked(&Docker { host: None }) {
+            Ok(_) => return Ok(Docker { host: None }),
+            Err(error) => refusal(&format!("{error:#}")),
+        },
+    };
+    run::check()?;
+    if !install || !rustix::process::geteuid().is_root() {
+        bail!("{}", refusal.sentence());
+    }
+    packages::ensure_these(PACKAGES, true)?;
+    println!("no Docker daemon answers: one of our own is started, for this run");
+    daemon::start()?;
+    own()?.context("the daemon of our own does not answer")
+}
+
+/// The daemons that answer now, to look for what is left.
+pub fn reachable() -> Vec<Docker> {
+    if on_path().is_none() {
+        return Vec::new();
+    }
+    let users = Docker { host: None };
+    let users = asked(&users).ok().map(|_| users);
+    own().ok().flatten().into_iter().chain(users).collect()
+}
+
+/// Our own, if it runs and answers.
+pub fn own() -> Result<Option<Docker>> {
+    if daemon::processes()?.is_empty() {
+        return Ok(None);
+    }
+    let own = Docker { host: Some(format!("unix://{}", daemon::socket()?.display())) };
+    Ok(asked(&own).ok().map(|_| own))
+}
+
+/// The daemon's version.
+fn asked(docker: &Docker) -> Result<String> {
+    run::output_within(&mut docker.command(&["version", "--format", "{{.Server.Version}}"]), ANSWER)
+}
+
+/// Why the user's daemon cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// No client program.
+    Absent,
+    /// The socket is there, and not for this user.
+    NotPermitted,
+    /// Nobody answers, with what the client says.
+    Silent(String),
+}
+
+/// Reads what the client says.
+fn refusal(said: &str) -> Refusal {
+    if said.contains("permission denied") {
+        return Refusal::NotPermitted;
+    }
+    let line = said.lines().find(|line| line.contains("Cannot connect") || line.contains("no answer"));
+    let line = line.or_else(|| said.lines().next()).unwrap_or_default();
+    Refusal::Silent(line.rsplit_once("): ").map_or(line, |(_, words)| words).trim().to_owned())
+}
+
+impl Refusal {
+    fn sentence(&self) -> anyhow::Error {
+        let instead = "as root on Debian --install installs Docker and starts a daemon of its own for the run; --provider native needs no Docker";
+        match self {
+            Self::Absent => {
+                anyhow!("there is no docker on PATH, and provider kind needs it\n  install Docker; {instead}")
+            }
+            Self::NotPermitted => anyhow!(
+                "this user may not use Docker's socket\n  join the group docker (usermod -aG docker USER, then log in again), or run this as root; {instead}"
+            ),
+            Self::Silent(said) => {
+                anyhow!("no Docker daemon answers: {said}\n  start Docker, or set DOCKER_HOST; {instead}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_says_is_told_apart() {
+        let denied = "`docker version` failed (exit status: 1): permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock";
+        assert_eq!(refusal(denied), Refusal::NotPermitted);
+        let silent = "`docker version` failed (exit status: 1): Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
+        let Refusal::Silent(words) = refusal(silent) else { unreachable!("nobody answers") };
+        assert!(words.starts_with("Cannot connect to the Docker daemon"), "{words}");
+        for refusal in [Refusal::Absent, Refusal::NotPermitted, Refusal::Silent(words)] {
+            let sentence = refusal.sentence().to_string();
+            assert!(sentence.contains("--install") && sentence.contains("--provider native"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn our_own_daemon_is_named_and_the_users_is_not() {
+        let own = Docker { host: Some("unix:///c/docker.sock".into()) };
+        assert_eq!(own.enter("n").join(" "), "docker --host unix:///c/docker.sock exec -i n");
+        assert_eq!(Docker { host: None }.enter("n").join(" "), "docker exec -i n");
+        assert!(own.is_own() && own.environment()[0].1 == "unix:///c/docker.sock");
+    }
+}

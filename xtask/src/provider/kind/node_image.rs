@@ -1,0 +1,102 @@
+//! The image of the nodes: kind's own, or where no registry gives it one that is built here.
+
+use std::process::Stdio;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::image;
+use crate::provider::docker::Docker;
+use crate::{run, suite};
+
+/// How soon a registry must have begun to give the image.
+const BEGUN: Duration = Duration::from_secs(8);
+
+/// An image that the daemon has.
+pub struct NodeImage {
+    pub name: String,
+    /// Built here.
+    pub own: bool,
+}
+
+/// The image for this version; built ones are kept.
+pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<NodeImage> {
+    let upstream = format!("kindest/node:{version}");
+    if is_there(docker, &upstream) {
+        return Ok(NodeImage { name: upstream, own: false });
+    }
+    if docker.is_own() {
+        println!(
+            "the Docker daemon has no way out of this machine: {upstream} is not pulled, an image is built instead"
+        );
+    } else {
+        println!("pulling {upstream}");
+        match pull(docker, &upstream) {
+            Ok(()) => return Ok(NodeImage { name: upstream, own: false }),
+            Err(error) => {
+                run::check()?;
+                println!("{upstream} cannot be pulled ({error:#}): an image is built instead");
+            }
+        }
+    }
+    let built = image::ensure(version, install)?;
+    if !is_there(docker, &built.name) {
+        println!("loading {}", built.name);
+        docker.run(&["load", "--quiet", "--input", &built.archive.display().to_string()])?;
+    }
+    Ok(NodeImage { name: built.name, own: true })
+}
+
+fn is_there(docker: &Docker, name: &str) -> bool {
+    docker.run(&["image", "inspect", "--format", "{{.Id}}", name]).is_ok()
+}
+
+/// Pulls an image, for as long as that takes once it has begun.
+fn pull(docker: &Docker, name: &str) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let mut child = docker
+        .command(&["pull", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("cannot start docker")?;
+    let lines = suite::lines(child.stdout.take());
+    let errors = suite::lines(child.stderr.take());
+    let start = Instant::now();
+    let mut begun = false;
+    loop {
+        match lines.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => begun |= is_begin(&line),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if run::interrupted() || (!begun && start.elapsed() > BEGUN) {
+            suite::end(&mut child)?;
+            run::check()?;
+            bail!("no registry has answered within {} s", BEGUN.as_secs());
+        }
+    }
+    if run::wait(&mut child)?.success() {
+        return Ok(());
+    }
+    bail!("{}", errors.iter().last().unwrap_or_else(|| "docker pull failed".to_owned()).trim())
+}
+
+/// Whether a line of `docker pull` shows that the registry gives the image.
+fn is_begin(line: &str) -> bool {
+    ["Pulling fs layer", "Already exists", "Digest: "].iter().any(|words| line.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_has_begun_when_layers_come() {
+        assert!(is_begin("b5e5a0e8a9f1: Pulling fs layer") && is_begin("Digest: sha256:7416"));
+        assert!(!is_begin("v1.34.4: Pulling from kindest/node") && !is_begin(""));
+    }
+}
