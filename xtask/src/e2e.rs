@@ -152,6 +152,10 @@ fn title(args: &Args) -> String {
 /// Brings the cluster up, runs the suite, and takes the cluster down whatever happened.
 pub fn suite(args: &Args) -> Result<Outcome> {
     args.provider.require()?;
+    ensure!(
+        args.provider == Provider::Native || args.suite == Suite::Live,
+        "the fault matrix and the suite for IPv6 are played on provider native: leave --provider away"
+    );
     run::catch_interrupts()?;
     let binary = product()?;
     // Built before the cluster starts: what does not compile needs none.
@@ -229,6 +233,11 @@ fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>)
 fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
     let places = Places::new(cluster);
     let descriptor = Descriptor::load(&places)?.with_context(|| format!("there is no cluster {cluster}"))?;
+    ensure!(
+        descriptor.provider == "native" || args.suite == Suite::Live,
+        "cluster {cluster} is one of provider {}: the fault matrix and the suite for IPv6 are played on provider native",
+        descriptor.provider
+    );
     let left_out = left_out(args, &descriptor.proxy_mode)?;
     let mut command = args.suite.cargo().to_vec();
     command.extend(["--", "--test-threads=1"]);

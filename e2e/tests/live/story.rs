@@ -23,16 +23,31 @@ fn s01_cluster_ip_and_the_page_on_a_worker() {
         ensure!(seen.code == Some(0), "{}", seen.stdout);
         let page = stage.page(PAGE)?;
         ensure!(page.contains("Book Details") && page.contains("Reviews served by"), "{page}");
-        let (pod, node) = (page_pod(&stage.cluster)?, &stage.cluster.control_plane()?.address);
-        insta::assert_snapshot!(
-            "original_story",
-            steady(&seen.stdout.replace(&pod, "productpage-v1-POD").replace(node, "NODE"))
-        );
+        read_by_a_person(&stage.cluster, &seen.stdout)?;
 
         node_port_works(stage, &stage.operator)?;
         undo(stage, &stage.operator, &before)?;
         stage.no_page(&[Seen::Refused])
     });
+}
+
+/// Word for word on a native cluster. Elsewhere a node's name is longer, which breaks lines in other places, and may have
+/// systemd, which adds a hint.
+fn read_by_a_person(cluster: &Cluster, seen: &str) -> Result<()> {
+    let (pod, node) = (page_pod(cluster)?, &cluster.control_plane()?.address);
+    if cluster.provider == "native" {
+        insta::assert_snapshot!(
+            "original_story",
+            steady(&seen.replace(&pod, "productpage-v1-POD").replace(node, "NODE"))
+        );
+        return Ok(());
+    }
+    let sentences =
+        ["오류[BA1002]", "kubectl bookaccess fix --undo", "접속됩니다. http://203.0.113.10:30080/productpage"];
+    for words in sentences.into_iter().chain([pod.as_str(), node]) {
+        ensure!(seen.contains(words), "no {words:?} in\n{seen}");
+    }
+    Ok(())
 }
 
 fn page_pod(cluster: &Cluster) -> Result<String> {

@@ -25,15 +25,21 @@ const PACKAGES: &[Package] = &[
 /// A daemon that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Docker {
+    /// The client program.
+    program: String,
     /// None: the one that the user's environment means.
     host: Option<String>,
 }
 
 impl Docker {
+    fn new(host: Option<String>) -> Self {
+        Self { program: PROGRAM.to_owned(), host }
+    }
+
     /// The words before a docker command.
     pub fn words(&self) -> Vec<String> {
         let host = self.host.iter().flat_map(|host| ["--host".to_owned(), host.clone()]);
-        [program()].into_iter().chain(host).collect()
+        [self.program.clone()].into_iter().chain(host).collect()
     }
 
     /// The words before a command that make it run in a container.
@@ -96,13 +102,11 @@ impl Docker {
 }
 
 /// The client program.
-fn program() -> String {
-    "docker".to_owned()
-}
+const PROGRAM: &str = "docker";
 
 /// Where the client program lies, or nothing where it is not on PATH.
 pub fn on_path() -> Option<PathBuf> {
-    find_in(&std::env::var_os("PATH")?, &program())
+    find_in(&std::env::var_os("PATH")?, PROGRAM)
 }
 
 /// The first program of that name.
@@ -117,8 +121,8 @@ pub fn find(install: bool) -> Result<Docker> {
     }
     let refusal = match on_path() {
         None => Refusal::Absent,
-        Some(_) => match asked(&Docker { host: None }) {
-            Ok(_) => return Ok(Docker { host: None }),
+        Some(_) => match asked(&Docker::new(None)) {
+            Ok(_) => return Ok(Docker::new(None)),
             Err(error) => refusal(&format!("{error:#}")),
         },
     };
@@ -137,7 +141,7 @@ pub fn reachable() -> Vec<Docker> {
     if on_path().is_none() {
         return Vec::new();
     }
-    let users = Docker { host: None };
+    let users = Docker::new(None);
     let users = asked(&users).ok().map(|_| users);
     own().ok().flatten().into_iter().chain(users).collect()
 }
@@ -147,7 +151,7 @@ pub fn own() -> Result<Option<Docker>> {
     if daemon::processes()?.is_empty() {
         return Ok(None);
     }
-    let own = Docker { host: Some(format!("unix://{}", daemon::socket()?.display())) };
+    let own = Docker::new(Some(format!("unix://{}", daemon::socket()?.display())));
     Ok(asked(&own).ok().map(|_| own))
 }
 
@@ -194,28 +198,73 @@ impl Refusal {
     }
 }
 
+/// Programs that stand in for Docker and kind in tests.
+#[cfg(test)]
+pub mod fake {
+    #![allow(clippy::unwrap_used)]
+    use super::Docker;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    /// A program that is this shell script. Another process writes it: what this one holds open for writing cannot be
+    /// started while a third is being forked.
+    pub fn program(folder: &Path, name: &str, script: &str) -> PathBuf {
+        let file = folder.join(name);
+        let line = "printf '#!/bin/sh\n%s\n' \"$2\" >\"$1\"; chmod 755 \"$1\"";
+        assert!(Command::new("sh").args(["-ec", line, "sh"]).arg(&file).arg(script).status().unwrap().success());
+        file
+    }
+
+    /// A daemon whose client is this shell script.
+    pub fn docker(folder: &Path, script: &str) -> Docker {
+        Docker { program: program(folder, "docker", script).display().to_string(), host: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// What is said where the client says this.
+    fn sentence(script: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let error = asked(&fake::docker(folder.path(), script)).unwrap_err();
+        refusal(&format!("{error:#}")).sentence().to_string()
+    }
+
     #[test]
-    fn what_the_client_says_is_told_apart() {
-        let denied = "`docker version` failed (exit status: 1): permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock";
-        assert_eq!(refusal(denied), Refusal::NotPermitted);
-        let silent = "`docker version` failed (exit status: 1): Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
-        let Refusal::Silent(words) = refusal(silent) else { unreachable!("nobody answers") };
-        assert!(words.starts_with("Cannot connect to the Docker daemon"), "{words}");
-        for refusal in [Refusal::Absent, Refusal::NotPermitted, Refusal::Silent(words)] {
-            let sentence = refusal.sentence().to_string();
-            assert!(sentence.contains("--install") && sentence.contains("--provider native"), "{sentence}");
+    fn what_the_client_says_is_told_in_a_sentence() {
+        let denied = "echo 'permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock' >&2; exit 1";
+        let silent = "echo 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?' >&2; exit 1";
+        let absent = Refusal::Absent.sentence().to_string();
+        for (said, words) in [
+            (sentence(denied), "this user may not use Docker's socket"),
+            (
+                sentence(silent),
+                "no Docker daemon answers: Cannot connect to the Docker daemon at unix:///var/run/docker.sock",
+            ),
+            (absent, "there is no docker on PATH"),
+        ] {
+            assert!(said.starts_with(words), "{said}");
+            assert!(said.contains("--install") && said.contains("--provider native"), "{said}");
         }
     }
 
     #[test]
+    fn a_full_disk_is_named_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "test \"$1\" = info && echo /var/lib/docker && exit; \
+                      echo 'write /layer.tar: no space left on device' >&2; exit 1";
+        let error = fake::docker(folder.path(), script).run(&["load", "--input", "a.tar"]).unwrap_err();
+        assert!(error.to_string().starts_with("Docker's disk is full (/var/lib/docker)"), "{error}");
+    }
+
+    #[test]
     fn our_own_daemon_is_named_and_the_users_is_not() {
-        let own = Docker { host: Some("unix:///c/docker.sock".into()) };
+        let own = Docker::new(Some("unix:///c/docker.sock".into()));
         assert_eq!(own.enter("n").join(" "), "docker --host unix:///c/docker.sock exec -i n");
-        assert_eq!(Docker { host: None }.enter("n").join(" "), "docker exec -i n");
+        assert_eq!(Docker::new(None).enter("n").join(" "), "docker exec -i n");
         assert!(own.is_own() && own.environment()[0].1 == "unix:///c/docker.sock");
     }
 }

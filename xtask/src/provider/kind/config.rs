@@ -56,9 +56,6 @@ pub fn check_version(host: Host, version: &str) -> Result<()> {
 /// A cluster as kind shall make it.
 pub struct Wanted<'a> {
     pub image: &'a str,
-    /// Whether the image is of our own making: containerd and kubelet share the container's own cgroup there, and the
-    /// name server that pods can use is in a file of its own.
-    pub own_image: bool,
     pub workers: u8,
     pub proxy_mode: ProxyMode,
     /// A folder of this machine that nodes see at the same place.
@@ -81,10 +78,8 @@ kubeadmConfigPatches:
 ",
         wanted.proxy_mode.name()
     );
-    let kubelet = kubelet(host, wanted.own_image);
-    if !kubelet.is_empty() {
-        text.push_str("- |\n  kind: KubeletConfiguration\n");
-        text.extend(kubelet.iter().map(|line| format!("  {line}\n")));
+    if !host.sys_resource {
+        text.push_str("- |\n  kind: KubeletConfiguration\n  oomScoreAdj: 0\n");
     }
     text.push_str("nodes:\n");
     for index in 0..=wanted.workers {
@@ -104,22 +99,6 @@ kubeadmConfigPatches:
     text
 }
 
-/// What of the kubelet's configuration must differ from kind's.
-fn kubelet(host: Host, own_image: bool) -> Vec<&'static str> {
-    let mut lines = Vec::new();
-    if own_image {
-        lines.push("resolvConf: /kind/resolv.conf");
-    }
-    if own_image && !host.cgroup_v2 {
-        // kind's own image makes a cgroup for the kubelet, and lets systemd manage it.
-        lines.extend(["cgroupDriver: cgroupfs", "cgroupRoot: /"]);
-    }
-    if !host.sys_resource {
-        lines.push("oomScoreAdj: 0");
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -128,14 +107,14 @@ mod tests {
     const V1: Host = Host { cgroup_v2: false, sys_resource: false };
     const V2: Host = Host { cgroup_v2: true, sys_resource: true };
 
-    fn shown(host: Host, own_image: bool, proxy_mode: ProxyMode) -> String {
-        cluster(host, &Wanted { image: "node:1", own_image, workers: 1, proxy_mode, shared: Path::new("/d") })
+    fn shown(host: Host, proxy_mode: ProxyMode) -> String {
+        cluster(host, &Wanted { image: "node:1", workers: 1, proxy_mode, shared: Path::new("/d") })
     }
 
     #[test]
-    fn an_image_of_ours_on_cgroup_v1_without_all_rights() {
+    fn a_cluster_on_cgroup_v1_without_all_rights() {
         assert_eq!(
-            shown(V1, true, ProxyMode::Nftables),
+            shown(V1, ProxyMode::Nftables),
             "kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 networking:
@@ -148,9 +127,6 @@ kubeadmConfigPatches:
     certSANs: [localhost, 127.0.0.1, 203.0.113.10]
 - |
   kind: KubeletConfiguration
-  resolvConf: /kind/resolv.conf
-  cgroupDriver: cgroupfs
-  cgroupRoot: /
   oomScoreAdj: 0
 nodes:
 - role: control-plane
@@ -170,11 +146,9 @@ nodes:
     }
 
     #[test]
-    fn kinds_image_on_cgroup_v2_needs_no_word_about_the_kubelet() {
-        let text = shown(V2, false, ProxyMode::None);
+    fn a_machine_with_all_rights_needs_no_word_about_the_kubelet() {
+        let text = shown(V2, ProxyMode::None);
         assert!(!text.contains("KubeletConfiguration") && text.contains("  kubeProxyMode: none\n"), "{text}");
-        let ours = shown(V2, true, ProxyMode::Iptables);
-        assert!(ours.contains("  resolvConf: /kind/resolv.conf\nnodes:\n") && !ours.contains("cgroup"), "{ours}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod program;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -19,18 +19,23 @@ use super::docker::{self, Docker, daemon, stand_in};
 use super::host_settings;
 use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
 use super::native::plan::{self, PUBLIC_ADDRESS, Places, ProxyMode, Request};
-use super::native::{cgroup, files, limits, lock, node::CONTAINERD_SOCKET, teardown};
+use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, teardown};
 use super::standin;
 use crate::run;
 use config::Host;
 pub use evidence::keep as keep_evidence;
 use network::{LABEL, Range};
-use node_image::NodeImage;
 
 /// The provider's name in a descriptor.
 pub const NAME: &str = "kind";
 /// Where kubeadm leaves the administrator's kubeconfig on the control plane.
 const ADMIN: &str = "--kubeconfig=/etc/kubernetes/admin.conf";
+
+/// How long nodes and add-ons may take until they are ready.
+const READY: Duration = Duration::from_secs(120);
+
+/// How long its end may take.
+const ENDING: Duration = Duration::from_secs(60);
 
 /// What this machine is like.
 pub fn host() -> Host {
@@ -88,14 +93,8 @@ fn undo(request: &Request, places: &Places, error: anyhow::Error) -> anyhow::Err
 /// The description of a cluster that runs as asked; what is left of a broken one is cleaned away.
 fn already(docker: &Docker, request: &Request, places: &Places) -> Result<Option<Descriptor>> {
     let name = &request.name;
-    let strangers =
-        docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &format!("label={KIND_LABEL}={name}")])?;
     let ours = containers(docker, name)?;
-    if let Some(stranger) = strangers.iter().find(|container| !ours.contains(container)) {
-        bail!(
-            "kind has a cluster {name} already that is not of our making (its node {stranger})\n  choose another name by --name, or end it: kind delete cluster --name {name}"
-        );
-    }
+    must_be_ours(docker, name, &ours)?;
     let alive = running(name);
     if let Ok(Some(found)) = Descriptor::load(places)
         && found.members().iter().all(|member| alive.iter().any(|running| running == member))
@@ -110,6 +109,18 @@ fn already(docker: &Docker, request: &Request, places: &Places) -> Result<Option
         remove(docker, name, false)?;
     }
     Ok(None)
+}
+
+/// Fails where kind has a cluster of this name whose nodes are not on our networks.
+fn must_be_ours(docker: &Docker, name: &str, ours: &[String]) -> Result<()> {
+    let label = format!("label={KIND_LABEL}={name}");
+    let all = docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &label])?;
+    if let Some(stranger) = all.iter().find(|container| !ours.contains(container)) {
+        bail!(
+            "kind has a cluster {name} already that is not of our making (its node {stranger})\n  choose another name by --name, or end it: kind delete cluster --name {name}"
+        );
+    }
+    Ok(())
 }
 
 /// kind's label on its nodes.
@@ -188,19 +199,23 @@ pub fn close() -> Result<()> {
     Ok(())
 }
 
+/// Removes a cluster's containers and networks; again, where a kind that was killed still made one meanwhile.
 fn remove(docker: &Docker, cluster: &str, keep_client: bool) -> Result<()> {
-    let is_kept = |name: &str| keep_client && name == network::client(cluster);
-    let ending: Vec<_> = containers(docker, cluster)?.into_iter().filter(|name| !is_kept(name)).collect();
-    if !ending.is_empty() {
-        // With the volumes that kind gives its nodes.
-        let words = ["rm", "--force", "--volumes"].map(String::from);
-        docker.run(&[&words[..], &ending].concat())?;
-    }
-    let kept = network::clients_network(cluster);
-    for network in networks(docker, cluster)?.into_iter().filter(|network| !(keep_client && *network == kept)) {
-        docker.run(&["network", "rm", &network])?;
-    }
-    Ok(())
+    let client = network::client(cluster);
+    let clients = network::clients_network(cluster);
+    run::wait_for("removing the cluster's containers and networks", ENDING, || {
+        let ending: Vec<_> =
+            containers(docker, cluster)?.into_iter().filter(|name| !(keep_client && *name == client)).collect();
+        if !ending.is_empty() {
+            // With the volumes that kind gives its nodes.
+            let words = ["rm", "--force", "--volumes"].map(String::from);
+            docker.run(&[&words[..], &ending].concat())?;
+        }
+        for network in networks(docker, cluster)?.into_iter().filter(|name| !(keep_client && *name == clients)) {
+            docker.run(&["network", "rm", &network])?;
+        }
+        Ok(())
+    })
 }
 
 /// A cluster that is being made.
@@ -216,7 +231,7 @@ impl Start<'_> {
         let (docker, request) = (self.docker, self.request);
         let kind = program::ensure(self.host.release().version)?;
         let image = node_image::ensure(docker, &request.version, install)?;
-        limits::check(usize::from(request.workers) + 1)?;
+        limits::check(&limits::KIND, usize::from(request.workers) + 1)?;
         let clock = Instant::now();
         let step = |what: &str| println!("  {:5.1} s  {what}", clock.elapsed().as_secs_f32());
         // Seen at the same place by every member; a client that is kept goes on seeing it.
@@ -229,8 +244,8 @@ impl Start<'_> {
             None => 0,
         };
         let generation = network::make_nodes_network(docker, &request.name, next)?;
-        let client = network::ensure_client(docker, &request.name, &image.name, &shared.display().to_string())?;
-        network::start_gateway(docker, &request.name, &image.name, generation, client)?;
+        let client = network::ensure_client(docker, &request.name, &image, &shared.display().to_string())?;
+        network::start_gateway(docker, &request.name, &image, generation, client)?;
         step("client and gateway connected");
         host_settings::record()?;
         self.create(&kind, &image, &shared)?;
@@ -240,7 +255,7 @@ impl Start<'_> {
         network::translate(docker, &request.name, generation, first.address.parse()?)?;
         self.settle(&nodes, generation, &shared)?;
         step("nodes connected, images imported");
-        self.wait_until_ready(&first.name)?;
+        self.wait_until_ready(&nodes)?;
         step("nodes and add-ons ready");
         let nodes = self.with_pod_ranges(nodes)?;
         let descriptor = self.descriptor(nodes, generation, client, &shared);
@@ -248,14 +263,9 @@ impl Start<'_> {
         Ok(descriptor)
     }
 
-    fn create(&self, kind: &Path, image: &NodeImage, shared: &Path) -> Result<()> {
-        let wanted = config::Wanted {
-            image: &image.name,
-            own_image: image.own,
-            workers: self.request.workers,
-            proxy_mode: self.request.proxy_mode,
-            shared,
-        };
+    fn create(&self, kind: &Path, image: &str, shared: &Path) -> Result<()> {
+        let wanted =
+            config::Wanted { image, workers: self.request.workers, proxy_mode: self.request.proxy_mode, shared };
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         std::io::Write::write_all(&mut file, config::cluster(self.host, &wanted).as_bytes())?;
         let mut command = command(self.docker, kind, &self.request.name)?;
@@ -315,24 +325,33 @@ impl Start<'_> {
         let config = docker.exec(first, &["cat", "/etc/kubernetes/admin.conf"])?;
         let config = of_client(&config, PUBLIC_ADDRESS);
         let put = format!("umask 077; mkdir -p /root/.kube; cat > {CLIENT_KUBECONFIG}");
-        docker.feed(&network::client(&self.request.name), &["sh", "-ec", &put], &config)?;
-        files::write_private(&shared.parent().unwrap_or(shared).join("client.conf"), &config)
+        docker.feed(&network::client(&self.request.name), &["sh", "-ec", &put], &config).map(drop)
     }
 
     fn kubectl(&self, node: &str, args: &[&str]) -> Result<String> {
         self.docker.exec(node, &[&["kubectl", ADMIN], args].concat())
     }
 
-    fn wait_until_ready(&self, first: &str) -> Result<()> {
-        let mut waits = vec![vec!["wait", "node", "--all", "--for=condition=Ready"]];
+    /// kind has joined the nodes, which is not yet to say that the API server knows them.
+    fn wait_until_ready(&self, nodes: &[Node]) -> Result<()> {
+        let first = &nodes.first().context("no node")?.name;
+        let mut waits: Vec<Vec<String>> = Vec::new();
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect();
+        for node in nodes {
+            waits.push(words(&format!("wait node/{} --for=condition=Ready", node.name)));
+        }
         if self.request.proxy_mode != ProxyMode::None {
             // Without a kube-proxy nothing in a pod reaches the API server.
-            waits.push(vec!["-n", "kube-system", "rollout", "status", "daemonset/kube-proxy"]);
-            waits.push(vec!["-n", "kube-system", "rollout", "status", "deployment/coredns"]);
+            for what in ["daemonset/kube-proxy", "deployment/coredns"] {
+                waits.push(words(&format!("-n kube-system rollout status {what}")));
+            }
         }
         let jobs = waits.into_iter().map(|mut words| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
-            words.extend(["--timeout=120s", "--request-timeout=0"]);
-            Box::new(move || self.kubectl(first, &words).map(drop))
+            words.push("--timeout=60s".to_owned());
+            Box::new(move || {
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
+                run::wait_for("nodes and add-ons", READY, || self.kubectl(first, &words).map(drop))
+            })
         });
         run::parallel(jobs.collect())
     }
@@ -376,7 +395,10 @@ impl Start<'_> {
 
 /// The kind command for a cluster, with the daemon and the network that it shall use.
 fn command(docker: &Docker, kind: &Path, cluster: &str) -> Result<std::process::Command> {
-    let mut command = std::process::Command::new(kind);
+    // On Linux it ends when this process is killed: nothing goes on making what nobody waits for.
+    let words = ["setpriv", "--pdeathsig", "KILL"].map(String::from);
+    let words = if cfg!(target_os = "linux") { &words[..] } else { &[] };
+    let mut command = run::command(&[words, &[kind.display().to_string()]].concat());
     command.envs(docker.environment());
     command.env("KIND_EXPERIMENTAL_PROVIDER", "docker");
     command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", network::nodes_network(cluster));
@@ -399,7 +421,21 @@ fn of_client(config: &str, public: Ipv4Addr) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::provider::docker::fake;
+
+    #[test]
+    fn a_cluster_of_somebody_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let docker = fake::docker(folder.path(), "test \"$1\" = ps && echo a-control-plane; true");
+        let said = must_be_ours(&docker, "a", &[]).unwrap_err().to_string();
+        assert!(
+            said.starts_with("kind has a cluster a already that is not of our making (its node a-control-plane)"),
+            "{said}"
+        );
+        must_be_ours(&docker, "a", &["a-control-plane".to_owned()]).unwrap();
+    }
 
     #[test]
     fn the_client_dials_the_public_address() {

@@ -170,7 +170,21 @@ pub fn translate(docker: &Docker, cluster: &str, generation: u8, control_plane: 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::provider::docker::fake;
+
+    #[test]
+    fn a_range_that_another_network_has_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = "case \"$*\" in *172.30.[78].0/24*) \
+            echo 'Error response from daemon: Pool overlaps with other one on this address space' >&2; exit 1;; esac";
+        let docker = fake::docker(folder.path(), taken);
+        assert_eq!(make_nodes_network(&docker, "a", 7).unwrap(), 9);
+        let full = "echo 'invalid pool request: Pool overlaps with other one on this address space' >&2; exit 1";
+        let said = make_clients_network(&fake::docker(folder.path(), full), "a").unwrap_err().to_string();
+        assert!(said.contains("bookaccess-a-clients is taken by another network"), "{said}");
+    }
 
     #[test]
     fn ranges_have_the_gateway_first_and_dockers_bridge_last() {

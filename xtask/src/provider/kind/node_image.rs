@@ -13,18 +13,11 @@ use crate::{run, suite};
 /// How soon a registry must have begun to give the image.
 const BEGUN: Duration = Duration::from_secs(8);
 
-/// An image that the daemon has.
-pub struct NodeImage {
-    pub name: String,
-    /// Built here.
-    pub own: bool,
-}
-
-/// The image for this version; built ones are kept.
-pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<NodeImage> {
+/// Makes the daemon have the image for this version, and gives its name. Built ones are kept.
+pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<String> {
     let upstream = format!("kindest/node:{version}");
     if is_there(docker, &upstream) {
-        return Ok(NodeImage { name: upstream, own: false });
+        return Ok(upstream);
     }
     if docker.is_own() {
         println!(
@@ -33,7 +26,7 @@ pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<NodeImage
     } else {
         println!("pulling {upstream}");
         match pull(docker, &upstream) {
-            Ok(()) => return Ok(NodeImage { name: upstream, own: false }),
+            Ok(()) => return Ok(upstream),
             Err(error) => {
                 run::check()?;
                 println!("{upstream} cannot be pulled ({error:#}): an image is built instead");
@@ -45,7 +38,7 @@ pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<NodeImage
         println!("loading {}", built.name);
         docker.run(&["load", "--quiet", "--input", &built.archive.display().to_string()])?;
     }
-    Ok(NodeImage { name: built.name, own: true })
+    Ok(built.name)
 }
 
 fn is_there(docker: &Docker, name: &str) -> bool {
@@ -92,7 +85,21 @@ fn is_begin(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::provider::docker::fake;
+
+    #[test]
+    fn a_registry_that_refuses_or_says_nothing_is_given_up_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let refuses = "echo 'Error response from daemon: Get \"https://registry-1.docker.io/v2/\": connection refused' >&2; exit 1";
+        let said = pull(&fake::docker(folder.path(), refuses), "kindest/node:v1").unwrap_err().to_string();
+        assert!(said.ends_with("connection refused"), "{said}");
+        let start = Instant::now();
+        let said = pull(&fake::docker(folder.path(), "sleep 60"), "kindest/node:v1").unwrap_err().to_string();
+        assert!(said.starts_with("no registry has answered within 8 s"), "{said}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
 
     #[test]
     fn a_pull_has_begun_when_layers_come() {

@@ -60,7 +60,7 @@ fn build(version: &str, folder: &Path) -> Result<()> {
     let work = tempfile::Builder::new().prefix("kind.tmp-").tempdir_in(made(&cache_folder()?)?)?;
     let mut go = Command::new("go");
     go.args(["install", "-trimpath", "-ldflags", "-s -w", &format!("{MODULE}@{version}")]);
-    // A build whose output is not this machine's own goes elsewhere below GOBIN, so these are as they are by default.
+    // Of another system or processor it would not lie where GOBIN says.
     go.env("GOBIN", work.path()).env("CGO_ENABLED", "0").env("GOFLAGS", "").env_remove("GOOS").env_remove("GOARCH");
     run::output(go.current_dir("/"))?;
     made(folder)?;
@@ -77,16 +77,15 @@ fn made(folder: &Path) -> Result<&Path> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use crate::provider::docker::fake;
 
     #[test]
     fn a_version_is_read_from_what_kind_says() {
         assert_eq!(read("kind v0.30.0 go1.24.6 linux/amd64\n").as_deref(), Some("v0.30.0"));
         assert_eq!(read("kind (unknown)"), None);
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("kind");
-        std::fs::write(&program, "#!/bin/sh\ntest \"$1\" = version && echo kind v0.11.1 go1.16 linux/amd64\n").unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = "test \"$1\" = version && echo kind v0.11.1 go1.16 linux/amd64";
+        let program = fake::program(folder.path(), "kind", script);
         assert_eq!(version_of(&program).unwrap(), "v0.11.1");
     }
 

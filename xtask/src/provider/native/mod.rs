@@ -72,7 +72,7 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     if let Some(running) = already(&request, &places)? {
         return Ok(running);
     }
-    limits::check(usize::from(request.workers) + 1)?;
+    limits::check(&limits::NATIVE, usize::from(request.workers) + 1)?;
     let generation = match teardown::generation(&places)? {
         Some(last) => last.checked_add(1).unwrap_or(0),
         None => 0,
