@@ -18,7 +18,7 @@ const LEAVE_BROKEN: &str = "BOOKACCESS_E2E_LEAVE_BROKEN";
 
 /// The scenarios that can be played on a cluster without kube-proxy, by the beginnings of their names. In all others a
 /// NodePort works at first or is repaired, or kube-proxy's own DaemonSet is what breaks.
-pub const WITHOUT_KUBE_PROXY: [&str; 14] = [
+pub const WITHOUT_KUBE_PROXY: [&str; 9] = [
     "s00_",
     "s08_host_port_from_a_laptop",
     "s08_pod_security_leaves_a_local_forward",
@@ -28,11 +28,6 @@ pub const WITHOUT_KUBE_PROXY: [&str; 14] = [
     "s13_consent_is_asked_for",
     "s13_a_port_in_use",
     "s13_without_a_place_for_the_journal",
-    "f01_",
-    "f02_",
-    "f03_",
-    "f06_",
-    "f14_",
 ];
 
 /// Why a scenario is left out on a cluster of this kube-proxy mode; None where it is played.

@@ -149,6 +149,9 @@ pub fn delete(cluster: &Cluster, pod: &str) -> Result<()> {
 
 /// Restarts the kube-proxy of one node, which writes its rules anew.
 pub fn restart_on(cluster: &Cluster, node: &str) -> Result<()> {
+    if !cluster.has_kube_proxy() {
+        return Ok(());
+    }
     let old = pods(cluster, Some(node))?;
     for pod in &old {
         delete(cluster, pod)?;

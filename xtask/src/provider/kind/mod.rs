@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use super::docker::{self, Docker, daemon, stand_in};
 use super::host_settings;
 use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
-use super::native::plan::{self, PUBLIC_ADDRESS, Places, ProxyMode, Request};
+use super::native::plan::{self, POD_RANGE, PUBLIC_ADDRESS, Places, ProxyMode, Request};
 use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, teardown};
 use super::standin;
 use crate::run;
@@ -256,6 +256,7 @@ impl Start<'_> {
         self.settle(&nodes, generation, &shared)?;
         step("nodes connected, images imported");
         self.wait_until_ready(&nodes)?;
+        self.route_as_usual(&nodes)?;
         step("nodes and add-ons ready");
         let nodes = self.with_pod_ranges(nodes)?;
         let descriptor = self.descriptor(nodes, generation, client, &shared);
@@ -326,6 +327,13 @@ impl Start<'_> {
         let config = of_client(&config, PUBLIC_ADDRESS);
         let put = format!("umask 077; mkdir -p /root/.kube; cat > {CLIENT_KUBECONFIG}");
         docker.feed(&network::client(&self.request.name), &["sh", "-ec", &put], &config).map(drop)
+    }
+
+    /// A node image of ours leads what no node has to nowhere. Here the gateway refuses it, as a network's router does, and
+    /// a route that a fault takes away must not have another behind it.
+    fn route_as_usual(&self, nodes: &[Node]) -> Result<()> {
+        let line = format!("ip route del blackhole {POD_RANGE} 2>/dev/null || true");
+        nodes.iter().try_for_each(|node| self.docker.exec(&node.name, &["sh", "-c", &line]).map(drop))
     }
 
     fn kubectl(&self, node: &str, args: &[&str]) -> Result<String> {

@@ -125,7 +125,7 @@ fn keep_logs(places: &Places) -> Result<PathBuf> {
 /// One command at a time works on a cluster. The lock's file lies beside the clusters' folders and stays.
 pub fn lock(name: &str) -> Result<fs::File> {
     use rustix::fs::{FlockOperation, flock};
-    let path = Path::new("/run/lock").join(format!("kubectl-bookaccess-cluster-{name}.lock"));
+    let path = plan::lock_root().join(format!("kubectl-bookaccess-cluster-{name}.lock"));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -163,6 +163,11 @@ pub fn data_root() -> PathBuf {
     root_for("/var/tmp/kubectl-bookaccess", "data")
 }
 
+/// Holds what makes commands that work on the same cluster wait for each other.
+pub fn lock_root() -> PathBuf {
+    root_for("/run/lock", "locks")
+}
+
 fn root_for(of_root: &str, name: &str) -> PathBuf {
     let user = rustix::process::geteuid();
     if user.is_root() {
