@@ -142,7 +142,7 @@ fn title(args: &Args) -> String {
             let provider = args.provider.to_possible_value();
             let provider = provider.as_ref().map_or("", |value| value.get_name());
             let mode = args.proxy_mode.name();
-            format!("provider {provider}, Kubernetes {}, kube-proxy {mode}", args.kubernetes_version)
+            format!("provider {provider}, Kubernetes {}, kube-proxy {mode}", args.version())
         },
         |name| format!("cluster {name}"),
     );

@@ -19,7 +19,7 @@ use super::docker::{self, Docker, daemon, stand_in};
 use super::host_settings;
 use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
 use super::native::plan::{self, POD_RANGE, PUBLIC_ADDRESS, Places, ProxyMode, Request};
-use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, teardown};
+use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, packages, teardown};
 use super::standin;
 use crate::run;
 use config::Host;
@@ -237,6 +237,9 @@ impl Start<'_> {
         // Seen at the same place by every member; a client that is kept goes on seeing it.
         let shared = self.places.member("client");
         fs::create_dir_all(&shared)?;
+        if install {
+            packages::ensure_these(&[standin::BUSYBOX], true)?;
+        }
         standin::build(&shared.join("standin.tar"))?;
         step("images made");
         let next = match teardown::generation(self.places)? {

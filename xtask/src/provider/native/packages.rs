@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::provider::standin;
 use crate::run;
 
 /// A file of each package shows that it is there; where a folder is open, several distributions' places count.
@@ -22,7 +23,7 @@ const NEEDED: &[Package] = &[
     ("curl", &["/usr/bin/curl"]),
     ("etcd-server", &["/usr/bin/etcd"]),
     ("procps", &["/usr/bin/pgrep"]),
-    ("busybox-static", &["/bin/busybox", "/usr/bin/busybox"]),
+    standin::BUSYBOX,
     ("kmod", &["/usr/bin/kmod", "/bin/kmod"]),
     ("ca-certificates", &["/usr/sbin/update-ca-certificates"]),
 ];
