@@ -1,6 +1,8 @@
-//! The Docker daemon that holds the clusters of provider `kind`: the user's where one answers, else one of our own.
+//! The Docker daemon that holds the clusters of providers `kind` and `k3d`: the user's where one answers, else one of our own.
 
 pub mod daemon;
+pub mod nodes;
+pub mod program;
 pub mod stand_in;
 
 use std::path::PathBuf;
@@ -183,10 +185,10 @@ fn refusal(said: &str) -> Refusal {
 
 impl Refusal {
     fn sentence(&self) -> anyhow::Error {
-        let instead = "as root on Debian --install installs Docker and starts a daemon of its own for the run; --provider native needs no Docker";
+        let instead = "as root on Debian, --provider kind --install installs Docker and starts a daemon of its own for the run; --provider native needs no Docker";
         match self {
             Self::Absent => {
-                anyhow!("there is no docker on PATH, and provider kind needs it\n  install Docker; {instead}")
+                anyhow!("there is no docker on PATH, and this provider needs it\n  install Docker; {instead}")
             }
             Self::NotPermitted => anyhow!(
                 "this user may not use Docker's socket\n  join the group docker (usermod -aG docker USER, then log in again), or run this as root; {instead}"
@@ -213,6 +215,12 @@ pub mod fake {
         let line = "printf '#!/bin/sh\n%s\n' \"$2\" >\"$1\"; chmod 755 \"$1\"";
         assert!(Command::new("sh").args(["-ec", line, "sh"]).arg(&file).arg(script).status().unwrap().success());
         file
+    }
+
+    /// As [`docker`], of a daemon of our own. The script sees the words behind those that name the daemon.
+    pub fn own(folder: &Path, script: &str) -> Docker {
+        let script = format!("shift 2; {script}");
+        Docker { host: Some("unix:///own.sock".to_owned()), ..docker(folder, &script) }
     }
 
     /// A daemon whose client is this shell script.

@@ -1,4 +1,4 @@
-//! What is kept of a cluster on which something went wrong: kind's own logs, the objects, and our own Snapshot.
+//! What is kept of a cluster on which something went wrong: its maker's logs, the objects, and our own Snapshot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,26 +6,30 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{ADMIN, KIND_LABEL, command, host, program};
+use crate::provider::docker::nodes::Maker;
 use crate::provider::docker::{self, Docker};
 use crate::provider::native::build::cache_folder;
-use crate::run;
 
 /// What one look may take.
-const LOOK: Duration = Duration::from_secs(60);
+pub const LOOK: Duration = Duration::from_secs(60);
 
-/// Keeps it in a folder of the cache, in the place of an earlier one's. None where no node is there.
-pub fn keep(cluster: &str) -> Result<Option<PathBuf>> {
+/// Keeps it in a folder of the cache, in the place of an earlier one's. `kubectl` are the administrator's words on the
+/// control plane; `logs` writes into the folder, or gives text. None where no node is there.
+pub fn keep(
+    maker: &Maker,
+    kubectl: &[&str],
+    cluster: &str,
+    logs: impl Fn(&Docker, &Path) -> Result<String>,
+) -> Result<Option<PathBuf>> {
     let folder = cache_folder()?.join(format!("failed-{cluster}"));
     for docker in docker::reachable() {
-        let label = format!("label={KIND_LABEL}={cluster}");
-        let nodes = docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &label])?;
-        let Some(first) = nodes.iter().find(|name| name.ends_with("-control-plane")) else { continue };
+        let nodes = maker.containers(&docker, cluster, Some(maker.roles[0]))?;
+        let Some(first) = nodes.first() else { continue };
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         // Each says what it could not learn: what went wrong comes first.
-        said(logs(&docker, cluster, &folder), &folder.join("kind.txt"))?;
-        said(state(&docker, first), &folder.join("state.txt"))?;
+        said(logs(&docker, &folder), &folder.join(format!("{}.txt", maker.name)))?;
+        said(state(&docker, first, kubectl), &folder.join("state.txt"))?;
         said(snapshot(&docker, first), &folder.join("snapshot.json"))?;
         return Ok(Some(folder));
     }
@@ -36,19 +40,10 @@ fn said(result: Result<String>, file: &Path) -> Result<()> {
     Ok(fs::write(file, result.unwrap_or_else(|error| format!("{error:#}\n")))?)
 }
 
-/// `kind export logs`.
-fn logs(docker: &Docker, cluster: &str, folder: &Path) -> Result<String> {
-    let kind = program::ensure(host().release().version)?;
-    let mut command = command(docker, &kind, cluster)?;
-    command.args(["export", "logs", "--name", cluster]).arg(folder.join("kind"));
-    run::output_within(&mut command, LOOK)
-}
-
-fn state(docker: &Docker, node: &str) -> Result<String> {
+fn state(docker: &Docker, node: &str, kubectl: &[&str]) -> Result<String> {
     let mut text = String::new();
     for what in [&["nodes,services,endpointslices,pods"][..], &["events", "--sort-by=.lastTimestamp"]] {
-        let words =
-            [&["kubectl", ADMIN, "--request-timeout=10s", "get", "--all-namespaces", "-o", "wide"], what].concat();
+        let words = [kubectl, &["--request-timeout=10s", "get", "--all-namespaces", "-o", "wide"], what].concat();
         text.push_str(&docker.exec(node, &words).unwrap_or_else(|error| format!("{error:#}\n")));
         text.push('\n');
     }

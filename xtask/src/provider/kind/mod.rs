@@ -2,19 +2,20 @@
 //! itself a cluster leaves two folders named after it, and with Docker two networks and what is attached to them.
 
 pub mod config;
-mod evidence;
+pub mod evidence;
 pub mod image;
-mod network;
-mod node_image;
-mod program;
+pub mod network;
+pub mod node_image;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::docker::nodes::Maker;
+use super::docker::program::Program;
 use super::docker::{self, Docker, daemon, stand_in};
 use super::host_settings;
 use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
@@ -23,16 +24,24 @@ use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, packages, tea
 use super::standin;
 use crate::run;
 use config::Host;
-pub use evidence::keep as keep_evidence;
 use network::{LABEL, Range};
 
 /// The provider's name in a descriptor.
 pub const NAME: &str = "kind";
+/// How its nodes are known.
+const MAKER: Maker = Maker {
+    name: NAME,
+    cluster: "io.x-k8s.kind.cluster",
+    role: "io.x-k8s.kind.role",
+    roles: ["control-plane", "worker"],
+    end: "kind delete cluster --name",
+    containerd_socket: CONTAINERD_SOCKET,
+};
 /// Where kubeadm leaves the administrator's kubeconfig on the control plane.
 const ADMIN: &str = "--kubeconfig=/etc/kubernetes/admin.conf";
 
 /// How long nodes and add-ons may take until they are ready.
-const READY: Duration = Duration::from_secs(120);
+pub const READY: Duration = Duration::from_secs(120);
 
 /// How long its end may take.
 const ENDING: Duration = Duration::from_secs(60);
@@ -52,28 +61,44 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     }
     run::catch_interrupts()?;
     let docker = docker::find(install)?;
+    begin(&MAKER, &docker, &request, keep_evidence, |places| {
+        Start { docker: &docker, host, request: &request, places }.run(install)
+    })
+}
+
+/// Keeps what can be learnt of a cluster, and says where.
+pub type Evidence = fn(&str) -> Result<Option<PathBuf>>;
+
+/// Starts a cluster of Docker's unless it runs as asked; on any failure nothing of it is left.
+pub fn begin(
+    maker: &Maker,
+    docker: &Docker,
+    request: &Request,
+    evidence: Evidence,
+    start: impl FnOnce(&Places) -> Result<Descriptor>,
+) -> Result<Descriptor> {
     let _lock = lock(&request.name)?;
     let places = Places::new(&request.name);
     fs::create_dir_all(&places.run)?;
     let started = Instant::now();
-    let made = already(&docker, &request, &places).and_then(|running| match running {
+    let made = already(maker, docker, request, &places).and_then(|running| match running {
         Some(running) => Ok(running),
         None => {
-            let made = Start { docker: &docker, host, request: &request, places: &places }.run(install)?;
+            let made = start(&places)?;
             println!("cluster {} is ready after {:.1} s", request.name, started.elapsed().as_secs_f32());
             Ok(made)
         }
     });
-    made.map_err(|error| undo(&request, &places, error))
+    made.map_err(|error| undo(request, &places, evidence, error))
 }
 
 /// Takes a failed start down, a client that was kept for it as well. What can be learnt of it is kept.
-fn undo(request: &Request, places: &Places, error: anyhow::Error) -> anyhow::Error {
+fn undo(request: &Request, places: &Places, evidence: Evidence, error: anyhow::Error) -> anyhow::Error {
     let was_interrupted = run::forget_interrupt();
     let error = if was_interrupted {
         error
     } else {
-        match evidence::keep(&request.name) {
+        match evidence(&request.name) {
             Ok(Some(folder)) => error.context(format!("the cluster did not start (logs: {})", folder.display())),
             _ => error,
         }
@@ -91,10 +116,10 @@ fn undo(request: &Request, places: &Places, error: anyhow::Error) -> anyhow::Err
 }
 
 /// The description of a cluster that runs as asked; what is left of a broken one is cleaned away.
-fn already(docker: &Docker, request: &Request, places: &Places) -> Result<Option<Descriptor>> {
+fn already(maker: &Maker, docker: &Docker, request: &Request, places: &Places) -> Result<Option<Descriptor>> {
     let name = &request.name;
     let ours = containers(docker, name)?;
-    must_be_ours(docker, name, &ours)?;
+    maker.must_be_ours(docker, name, &ours)?;
     let alive = running(name);
     if let Ok(Some(found)) = Descriptor::load(places)
         && found.members().iter().all(|member| alive.iter().any(|running| running == member))
@@ -110,21 +135,6 @@ fn already(docker: &Docker, request: &Request, places: &Places) -> Result<Option
     }
     Ok(None)
 }
-
-/// Fails where kind has a cluster of this name whose nodes are not on our networks.
-fn must_be_ours(docker: &Docker, name: &str, ours: &[String]) -> Result<()> {
-    let label = format!("label={KIND_LABEL}={name}");
-    let all = docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &label])?;
-    if let Some(stranger) = all.iter().find(|container| !ours.contains(container)) {
-        bail!(
-            "kind has a cluster {name} already that is not of our making (its node {stranger})\n  choose another name by --name, or end it: kind delete cluster --name {name}"
-        );
-    }
-    Ok(())
-}
-
-/// kind's label on its nodes.
-const KIND_LABEL: &str = "io.x-k8s.kind.cluster";
 
 /// The networks of a cluster.
 fn networks(docker: &Docker, cluster: &str) -> Result<Vec<String>> {
@@ -229,7 +239,7 @@ struct Start<'s> {
 impl Start<'_> {
     fn run(&self, install: bool) -> Result<Descriptor> {
         let (docker, request) = (self.docker, self.request);
-        let kind = program::ensure(self.host.release().version)?;
+        let kind = program(self.host).ensure()?;
         let image = node_image::ensure(docker, &request.version, install)?;
         limits::check(&limits::KIND, usize::from(request.workers) + 1)?;
         let clock = Instant::now();
@@ -253,7 +263,7 @@ impl Start<'_> {
         host_settings::record()?;
         self.create(&kind, &image, &shared)?;
         step("kind has made the nodes");
-        let nodes = self.nodes()?;
+        let nodes = MAKER.nodes(docker, &request.name, &network::nodes_network(&request.name))?;
         let first = nodes.iter().find(|node| node.control_plane).context("kind made no control plane")?;
         network::translate(docker, &request.name, generation, first.address.parse()?)?;
         self.settle(&nodes, generation, &shared)?;
@@ -262,7 +272,8 @@ impl Start<'_> {
         self.route_as_usual(&nodes)?;
         step("nodes and add-ons ready");
         let nodes = self.with_pod_ranges(nodes)?;
-        let descriptor = self.descriptor(nodes, generation, client, &shared);
+        let around = Around { docker, request, places: self.places, generation, client, shared: &shared };
+        let descriptor = around.describe(NAME, nodes);
         descriptor.save(self.places)?;
         Ok(descriptor)
     }
@@ -277,36 +288,6 @@ impl Start<'_> {
         // Never the user's own.
         command.arg("--kubeconfig").arg(self.places.data.join("kubeconfig"));
         run::output(&mut command).map(drop).map_err(|error| self.docker.explained(error))
-    }
-
-    /// The nodes that kind made, the control plane first, without their pods' networks.
-    fn nodes(&self) -> Result<Vec<Node>> {
-        let name = &self.request.name;
-        let format = format!(
-            "{{{{.Name}}}} {{{{index .Config.Labels \"io.x-k8s.kind.role\"}}}} {{{{with index .NetworkSettings.Networks \"{}\"}}}}{{{{.IPAddress}}}}{{{{end}}}}",
-            network::nodes_network(name)
-        );
-        let label = format!("label={KIND_LABEL}={name}");
-        let ids = self.docker.lines(&["ps", "--quiet", "--filter", &label])?;
-        let args = ["inspect", "--format", &format].map(str::to_owned);
-        let mut nodes = Vec::new();
-        for line in self.docker.lines(&[&args[..], &ids].concat())? {
-            let words: Vec<_> = line.split(' ').collect();
-            let [container, role, address] = words[..] else { bail!("docker inspect says of a node: {line}") };
-            let container = container.trim_start_matches('/');
-            nodes.push(Node {
-                name: container.to_owned(),
-                control_plane: role == "control-plane",
-                address: address.to_owned(),
-                pod_cidr: String::new(),
-                address_v6: None,
-                pod_cidr_v6: None,
-                enter: self.docker.enter(container),
-                containerd_socket: CONTAINERD_SOCKET.to_owned(),
-            });
-        }
-        nodes.sort_by_key(|node| (!node.control_plane, node.name.len(), node.name.clone()));
-        Ok(nodes)
     }
 
     /// What the suite needs of nodes and client, at the same time for all.
@@ -327,9 +308,7 @@ impl Start<'_> {
         });
         run::parallel(jobs.collect())?;
         let config = docker.exec(first, &["cat", "/etc/kubernetes/admin.conf"])?;
-        let config = of_client(&config, PUBLIC_ADDRESS);
-        let put = format!("umask 077; mkdir -p /root/.kube; cat > {CLIENT_KUBECONFIG}");
-        docker.feed(&network::client(&self.request.name), &["sh", "-ec", &put], &config).map(drop)
+        give_client(docker, &self.request.name, &config)
     }
 
     /// A node image of ours leads what no node has to nowhere. Here the gateway refuses it, as a network's router does, and
@@ -376,32 +355,66 @@ impl Start<'_> {
         }
         Ok(nodes)
     }
+}
 
-    fn descriptor(&self, nodes: Vec<Node>, generation: u8, client: Range, shared: &Path) -> Descriptor {
+/// What a cluster is described by besides its nodes.
+pub struct Around<'a> {
+    pub docker: &'a Docker,
+    pub request: &'a Request,
+    pub places: &'a Places,
+    pub generation: u8,
+    pub client: Range,
+    pub shared: &'a Path,
+}
+
+impl Around<'_> {
+    pub fn describe(&self, provider: &str, nodes: Vec<Node>) -> Descriptor {
         let request = self.request;
         let enter = |container: &str| self.docker.enter(container);
         Descriptor {
             name: request.name.clone(),
-            provider: NAME.to_owned(),
+            provider: provider.to_owned(),
             kubernetes_version: request.version.clone(),
             proxy_mode: request.proxy_mode.name().to_owned(),
             ec2: false,
             dual_stack: false,
-            generation,
+            generation: self.generation,
             public_address: PUBLIC_ADDRESS.to_string(),
             public_address_v6: None,
             kubeconfig: CLIENT_KUBECONFIG.to_owned(),
-            bin: shared.display().to_string(),
+            bin: self.shared.display().to_string(),
             run_dir: self.places.run.display().to_string(),
             nodes,
             client: Member {
                 name: "client".to_owned(),
-                address: client.first_member().to_string(),
+                address: self.client.first_member().to_string(),
                 enter: enter(&network::client(&request.name)),
             },
             gateway: Gateway { name: "gateway".to_owned(), enter: enter(&network::gateway(&request.name)) },
         }
     }
+}
+
+/// Gives the client a kubeconfig: the administrator's, with the public address.
+pub fn give_client(docker: &Docker, cluster: &str, admins: &str) -> Result<()> {
+    let config = of_client(admins, PUBLIC_ADDRESS);
+    let put = format!("umask 077; mkdir -p /root/.kube; cat > {CLIENT_KUBECONFIG}");
+    docker.feed(&network::client(cluster), &["sh", "-ec", &put], &config).map(drop)
+}
+
+/// Keeps what can be learnt of a cluster on which something went wrong: kind's own logs besides the rest.
+pub fn keep_evidence(cluster: &str) -> Result<Option<PathBuf>> {
+    evidence::keep(&MAKER, &["kubectl", ADMIN], cluster, |docker, folder| {
+        let kind = program(host()).ensure()?;
+        let mut command = command(docker, &kind, cluster)?;
+        command.args(["export", "logs", "--name", cluster]).arg(folder.join("kind"));
+        run::output_within(&mut command, evidence::LOOK)
+    })
+}
+
+/// The kind command that this machine needs.
+fn program(host: Host) -> Program {
+    Program { name: NAME, module: "sigs.k8s.io/kind", version: host.release().version, stamp: None }
 }
 
 /// The kind command for a cluster, with the daemon and the network that it shall use.
@@ -432,21 +445,7 @@ fn of_client(config: &str, public: Ipv4Addr) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::provider::docker::fake;
-
-    #[test]
-    fn a_cluster_of_somebody_else_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let docker = fake::docker(folder.path(), "test \"$1\" = ps && echo a-control-plane; true");
-        let said = must_be_ours(&docker, "a", &[]).unwrap_err().to_string();
-        assert!(
-            said.starts_with("kind has a cluster a already that is not of our making (its node a-control-plane)"),
-            "{said}"
-        );
-        must_be_ours(&docker, "a", &["a-control-plane".to_owned()]).unwrap();
-    }
 
     #[test]
     fn the_client_dials_the_public_address() {

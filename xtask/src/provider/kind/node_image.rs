@@ -41,12 +41,13 @@ pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<String> {
     Ok(built.name)
 }
 
-fn is_there(docker: &Docker, name: &str) -> bool {
+/// Whether the daemon has it.
+pub fn is_there(docker: &Docker, name: &str) -> bool {
     docker.run(&["image", "inspect", "--format", "{{.Id}}", name]).is_ok()
 }
 
 /// Pulls an image, for as long as that takes once it has begun.
-fn pull(docker: &Docker, name: &str) -> Result<()> {
+pub fn pull(docker: &Docker, name: &str) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let mut child = docker
         .command(&["pull", name])

@@ -1,0 +1,140 @@
+//! A command that makes clusters in Docker (`kind`, `k3d`): the user's own where it is the version that is needed here,
+//! else one built with Go.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::find_in;
+use crate::provider::native::build::cache_folder;
+use crate::run;
+
+/// Which command, in which version.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    pub name: &'static str,
+    /// Its Go module, which is its main package as well.
+    pub module: &'static str,
+    pub version: &'static str,
+    /// The variable that holds the version it says, where a build by Go alone leaves it empty.
+    pub stamp: Option<&'static str>,
+}
+
+impl Program {
+    /// Where one of this version lies; it is said where it is not the one on PATH.
+    pub fn ensure(&self) -> Result<PathBuf> {
+        let Self { name, version, .. } = *self;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let users = find_in(&path, name);
+        let found = users.as_deref().map(version_of).transpose()?;
+        if let (Some(program), Some(found)) = (&users, &found)
+            && found == version
+        {
+            return Ok(program.clone());
+        }
+        let folder = cache_folder()?.join(format!("{name}-{version}"));
+        let own = folder.join(name);
+        if let (Some(program), Some(found)) = (&users, &found) {
+            println!("{} is {name} {found}; {version} is used instead", program.display());
+        }
+        if own.is_file() {
+            return Ok(own);
+        }
+        if find_in(&path, "go").is_none() {
+            bail!("{}", self.wanted(found.as_deref()));
+        }
+        println!("building {name} {version} with Go (once; kept in {})", folder.display());
+        self.build(&folder)?;
+        Ok(own)
+    }
+
+    /// What to do where the version is not there and cannot be built.
+    fn wanted(&self, found: Option<&str>) -> String {
+        let Self { name, module, version, .. } = self;
+        let what = found
+            .map_or_else(|| format!("there is no {name} on PATH"), |found| format!("the {name} on PATH is {found}"));
+        format!(
+            "{what}, and this machine needs {version}\n  install it (go install {module}@{version}), or put Go on PATH, with which it is built into the cache folder"
+        )
+    }
+
+    fn build(&self, folder: &Path) -> Result<()> {
+        let prefix = format!("{}.tmp-", self.name);
+        let work = tempfile::Builder::new().prefix(&prefix).tempdir_in(made(&cache_folder()?)?)?;
+        let mut go = Command::new("go");
+        go.args(self.go_install());
+        // Of another system or processor it would not lie where GOBIN says.
+        go.env("GOBIN", work.path()).env("CGO_ENABLED", "0").env("GOFLAGS", "").env_remove("GOOS").env_remove("GOARCH");
+        run::output(go.current_dir("/"))?;
+        made(folder)?;
+        std::fs::rename(work.path().join(self.name), folder.join(self.name))?;
+        Ok(())
+    }
+
+    /// What Go is told.
+    fn go_install(&self) -> Vec<String> {
+        let Self { module, version, .. } = self;
+        let stamp = self.stamp.map_or_else(String::new, |variable| format!(" -X {variable}={version}"));
+        ["install".to_owned(), "-trimpath".to_owned(), "-ldflags".to_owned()]
+            .into_iter()
+            .chain([format!("-s -w{stamp}"), format!("{module}@{version}")])
+            .collect()
+    }
+}
+
+/// As `kind version` and `k3d version` say it in their first line: `kind v0.30.0 go1.24.6 linux/amd64`.
+fn version_of(program: &Path) -> Result<String> {
+    let said = run::output(Command::new(program).arg("version"))?;
+    let first = said.lines().next().unwrap_or_default();
+    Ok(read(first).unwrap_or_else(|| first.trim().to_owned()))
+}
+
+fn read(line: &str) -> Option<String> {
+    line.split_whitespace().find(|word| word.starts_with('v') && word.contains('.')).map(str::to_owned)
+}
+
+fn made(folder: &Path) -> Result<&Path> {
+    std::fs::create_dir_all(folder)?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::provider::docker::fake;
+
+    const KIND: Program = Program { name: "kind", module: "sigs.k8s.io/kind", version: "v0.30.0", stamp: None };
+
+    #[test]
+    fn a_version_is_read_from_what_the_command_says() {
+        assert_eq!(read("kind v0.30.0 go1.24.6 linux/amd64").as_deref(), Some("v0.30.0"));
+        assert_eq!(read("kind (unknown)"), None);
+        let folder = tempfile::tempdir().unwrap();
+        for (name, said, version) in [
+            ("kind", "kind v0.11.1 go1.16 linux/amd64", "v0.11.1"),
+            ("k3d", "k3d version v5.9.0\nk3s version v1.35.5-k3s1 (default)", "v5.9.0"),
+            // Built by Go alone: k3s's version is not its own.
+            ("k3d", "k3d version v5-dev\nk3s version v1.35.5-k3s1 (default)", "k3d version v5-dev"),
+        ] {
+            let program = fake::program(folder.path(), name, &format!("test \"$1\" = version && echo '{said}'"));
+            assert_eq!(version_of(&program).unwrap(), version);
+        }
+    }
+
+    #[test]
+    fn another_version_is_named_with_the_one_that_is_needed() {
+        let said = KIND.wanted(Some("v0.11.1"));
+        assert!(said.starts_with("the kind on PATH is v0.11.1, and this machine needs v0.30.0"), "{said}");
+        assert!(said.contains("go install sigs.k8s.io/kind@v0.30.0"), "{said}");
+        assert!(KIND.wanted(None).starts_with("there is no kind on PATH"));
+    }
+
+    #[test]
+    fn a_version_is_stamped_where_go_does_not() {
+        assert_eq!(KIND.go_install().join(" "), "install -trimpath -ldflags -s -w sigs.k8s.io/kind@v0.30.0");
+        let stamped = Program { stamp: Some("a/b.Version"), ..KIND };
+        assert!(stamped.go_install().contains(&"-s -w -X a/b.Version=v0.30.0".to_owned()));
+    }
+}
