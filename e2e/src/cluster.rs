@@ -110,6 +110,11 @@ impl Cluster {
         self.proxy_mode != "none"
     }
 
+    /// Whether kube-proxy is a DaemonSet, which faults act on: k3s has it in its own process.
+    pub fn has_kube_proxy_set(&self) -> bool {
+        self.has_kube_proxy() && self.provider != "k3d"
+    }
+
     pub fn control_plane(&self) -> Result<&Node> {
         self.nodes.iter().find(|node| node.control_plane).context("a cluster without control plane")
     }

@@ -12,6 +12,8 @@ use crate::cluster::{Cluster, Ended, Place};
 pub const BINARY: &str = "BOOKACCESS_BIN";
 /// Where it is put at each place, and where its state lies there: both vanish with the place.
 pub const FOLDER: &str = "/run/bookaccess-e2e";
+/// Where k3s' nodes have iptables and nft, as their own PATH says.
+const K3S: &str = "/bin/aux";
 const STATE: &str = "/var/lib/kubectl-bookaccess";
 /// `fix` waits up to 60 s for a rollout and verifies each step.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -45,7 +47,7 @@ impl Plugin {
         // Nothing of the developer's own settings may reach the program.
         let mut env: Vec<String> = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"].map(str::to_owned).into();
         env.push(format!(
-            "PATH={FOLDER}:{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH={FOLDER}:{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{K3S}",
             cluster.bin.display()
         ));
         env.extend(kubeconfig.map(|path| format!("KUBECONFIG={}", path.display())));

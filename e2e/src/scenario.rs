@@ -30,11 +30,46 @@ pub const WITHOUT_KUBE_PROXY: [&str; 9] = [
     "s13_without_a_place_for_the_journal",
 ];
 
-/// Why a scenario is left out on a cluster of this kube-proxy mode; None where it is played.
-pub fn left_out(scenario: &str, proxy_mode: &str) -> Option<&'static str> {
+/// The scenarios that break kube-proxy by its DaemonSet or bring it back by that, by the beginnings of their names.
+const WITH_KUBE_PROXY_SET: [&str; 13] = [
+    "s02_",
+    "s03_",
+    "s04_",
+    "s08_host_port",
+    "s08_kube_proxy",
+    "s08_pod_security",
+    "s10_",
+    "s11_",
+    "s12_shipped_role_for_the_system",
+    "f04_",
+    "f05_",
+    "f11_",
+    "f14_",
+];
+
+/// What no cluster of k3s can play, whichever its kube-proxy mode, with the reason.
+const NOT_ON_K3S: [(&str, &str); 5] = [
+    ("s05_", "flannel puts a route that was taken away back by itself"),
+    ("s08_a_probe_pod", "flannel puts a route that was taken away back by itself"),
+    ("s08_host_port", "what repairs it lies in the configuration of k3s (BA3016)"),
+    ("s11_", "what repairs it lies in the configuration of k3s (BA3016)"),
+    ("s13_a_port_in_use", "its kubelet is a part of k3s"),
+];
+
+/// Why a scenario is left out on a cluster of this provider and this kube-proxy mode; None where it is played.
+pub fn left_out(scenario: &str, provider: &str, proxy_mode: &str) -> Option<&'static str> {
     let own = scenario.rsplit("::").next().unwrap_or(scenario);
-    let needs = !WITHOUT_KUBE_PROXY.iter().any(|begin| own.starts_with(begin));
-    (proxy_mode == "none" && needs).then_some("it needs a kube-proxy")
+    let is_among = |begins: &[&str]| begins.iter().any(|begin| own.starts_with(begin));
+    if proxy_mode == "none" && !is_among(&WITHOUT_KUBE_PROXY) {
+        return Some("it needs a kube-proxy");
+    }
+    if provider != "k3d" {
+        return None;
+    }
+    if proxy_mode != "none" && is_among(&WITH_KUBE_PROXY_SET) {
+        return Some("it needs kube-proxy's DaemonSet, and k3s has kube-proxy in its own process");
+    }
+    NOT_ON_K3S.iter().find(|(begin, _)| own.starts_with(begin)).map(|(_, why)| *why)
 }
 
 /// What a scenario acts on.
@@ -158,9 +193,23 @@ mod tests {
     #[test]
     fn what_needs_a_kube_proxy_is_left_out_where_there_is_none() {
         assert!(
-            left_out("story::s01_cluster_ip", "none").is_some()
-                && left_out("story::s01_cluster_ip", "iptables").is_none()
+            left_out("story::s01_cluster_ip", "kind", "none").is_some()
+                && left_out("story::s01_cluster_ip", "kind", "iptables").is_none()
         );
-        assert!(left_out("defaults::s10_default_targets", "none").is_none());
+        assert!(left_out("defaults::s10_default_targets", "kind", "none").is_none());
+    }
+
+    #[test]
+    fn what_needs_a_daemon_set_is_left_out_on_k3s_while_its_kube_proxy_runs() {
+        let why = |scenario, mode| left_out(scenario, "k3d", mode).unwrap_or_default();
+        assert_eq!(why("story::s01_cluster_ip_and_the_page_on_a_worker", "iptables"), "");
+        assert!(why("kube_proxy::s02_kube_proxy_scheduled_nowhere", "nftables").contains("DaemonSet"));
+        assert!(why("defaults::s10_default_targets", "iptables").contains("DaemonSet"));
+        assert!(why("laptop::s08_a_probe_pod_sees_the_lost_route", "iptables").contains("flannel"));
+        assert_eq!(why("defaults::s10_default_targets", "none"), "");
+        assert_eq!(why("kube_proxy::s02_kube_proxy_scheduled_nowhere", "none"), "it needs a kube-proxy");
+        for mode in ["iptables", "none"] {
+            assert!(why("bad_input::s13_a_port_in_use_is_named_with_its_holder", mode).contains("kubelet"));
+        }
     }
 }

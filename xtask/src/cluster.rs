@@ -44,7 +44,7 @@ pub struct UpArgs {
     /// Worker nodes beside the control plane
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=50))]
     pub workers: u8,
-    /// By default v1.37.2; of kind the newest that it runs on this machine
+    /// By default v1.37.2; of kind the newest that it runs on this machine, of k3d v1.35.5 (v1.34.4 with cgroup v1)
     #[arg(long)]
     pub kubernetes_version: Option<String>,
     #[arg(long, value_enum, default_value_t)]
@@ -233,7 +233,7 @@ fn status(args: &StatusArgs) -> Result<ExitCode> {
                 if missing.is_empty() {
                     let nodes = run::output(
                         run::command(&descriptor.nodes[0].enter)
-                            .args(["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s"])
+                            .args(["kubectl", "--kubeconfig", descriptor.admins_kubeconfig(), "--request-timeout=5s"])
                             .args(["get", "nodes", "-o", "wide"]),
                     );
                     good &= nodes.is_ok();
@@ -279,10 +279,11 @@ fn shell(args: &ShellArgs) -> Result<ExitCode> {
         let prompt = format!("PS1=[{} \\u@{} \\w]\\$ ", args.name, args.member);
         command.args(["env", &prompt]);
         if descriptor.is_control_plane(&args.member) {
-            // As the operator of a kubeadm cluster has it; commands behind -- get a bare environment.
-            command.arg("KUBECONFIG=/etc/kubernetes/admin.conf");
+            // As the operator has it; commands behind -- get a bare environment.
+            command.arg(format!("KUBECONFIG={}", descriptor.admins_kubeconfig()));
         }
-        command.args(["bash", "--norc"]);
+        // k3s' nodes have no bash.
+        command.args(["sh", "-c", "command -v bash >/dev/null && exec bash --norc || exec sh"]);
     } else {
         command.args(&args.command);
     }

@@ -13,7 +13,7 @@ use clap::ValueEnum as _;
 use crate::cluster::{self, UpArgs};
 use crate::provider::native::plan::{Places, ProxyMode};
 use crate::provider::native::{self, Descriptor};
-use crate::provider::{self, Provider};
+use crate::provider::{self, Provider, k3d};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
 
@@ -63,7 +63,7 @@ pub struct Args {
     pub keep: bool,
     #[arg(long, value_enum, default_value_t)]
     pub proxy_mode: ProxyMode,
-    /// By default v1.37.2; of kind the newest that it runs on this machine
+    /// By default v1.37.2; of kind the newest that it runs on this machine, of k3d v1.35.5 (v1.34.4 with cgroup v1)
     #[arg(long)]
     pub kubernetes_version: Option<String>,
     /// Install Docker where it is missing, and start a daemon of our own where none answers (provider kind; Debian, root)
@@ -157,7 +157,14 @@ pub fn suite(args: &Args) -> Result<Outcome> {
         "the fault matrix and the suite for IPv6 are played on provider native: leave --provider away"
     );
     run::catch_interrupts()?;
-    let binary = product()?;
+    if args.provider == Provider::K3d && args.cluster.is_none() {
+        // Before anything is built for it.
+        k3d::require(args.version())?;
+    }
+    let binary = match &args.cluster {
+        Some(running) => product_for(&loaded(running)?.provider)?,
+        None => product_for(args.provider.name())?,
+    };
     // Built before the cluster starts: what does not compile needs none.
     let build = [&args.suite.cargo()[..], &["--no-run"]].concat();
     ensure!(suite::cargo(&build, &[])?.good(), "the suite cannot be built");
@@ -232,13 +239,13 @@ fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>)
 
 fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
     let places = Places::new(cluster);
-    let descriptor = Descriptor::load(&places)?.with_context(|| format!("there is no cluster {cluster}"))?;
+    let descriptor = loaded(cluster)?;
     ensure!(
         descriptor.provider == "native" || args.suite == Suite::Live,
         "cluster {cluster} is one of provider {}: the fault matrix and the suite for IPv6 are played on provider native",
         descriptor.provider
     );
-    let left_out = left_out(args, &descriptor.proxy_mode)?;
+    let left_out = left_out(args, &descriptor)?;
     let mut command = args.suite.cargo().to_vec();
     command.extend(["--", "--test-threads=1"]);
     command.extend(args.scenario.as_deref());
@@ -266,8 +273,9 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
 }
 
 /// The scenarios that such a cluster cannot play, each with the reason.
-fn left_out(args: &Args, proxy_mode: &str) -> Result<Vec<(String, &'static str)>> {
-    if args.suite != Suite::Live || proxy_mode != ProxyMode::None.name() {
+fn left_out(args: &Args, cluster: &Descriptor) -> Result<Vec<(String, &'static str)>> {
+    let (provider, proxy_mode) = (cluster.provider.as_str(), cluster.proxy_mode.as_str());
+    if args.suite != Suite::Live || (provider != k3d::NAME && proxy_mode != ProxyMode::None.name()) {
         return Ok(Vec::new());
     }
     let asked = |name: &String| {
@@ -275,7 +283,7 @@ fn left_out(args: &Args, proxy_mode: &str) -> Result<Vec<(String, &'static str)>
         wanted && !args.skip.iter().any(|words| name.contains(words.as_str()))
     };
     let all = suite::listed(&args.suite.cargo())?.into_iter().filter(asked);
-    Ok(all.filter_map(|name| ::e2e::scenario::left_out(&name, proxy_mode).map(|why| (name, why))).collect())
+    Ok(all.filter_map(|name| ::e2e::scenario::left_out(&name, provider, proxy_mode).map(|why| (name, why))).collect())
 }
 
 /// One line a scenario: how it ended, how long it took, its name.
@@ -290,6 +298,30 @@ fn table(tests: &[(String, String, Duration)]) -> String {
     };
     tests.iter().map(line).collect()
 }
+
+fn loaded(cluster: &str) -> Result<Descriptor> {
+    Descriptor::load(&Places::new(cluster))?.with_context(|| format!("there is no cluster {cluster}"))
+}
+
+/// Builds the product as the nodes of such a cluster can run it: those of k3s have no C library.
+fn product_for(provider: &str) -> Result<PathBuf> {
+    if provider != k3d::NAME {
+        return product();
+    }
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    // A target folder of its own: other flags would throw the others' work away.
+    let folder = readme::top().join(STATIC);
+    let place = folder.display().to_string();
+    let words = ["build", "--locked", "--bin", "kubectl-bookaccess", "--target", &target, "--target-dir", &place];
+    let flags = [("CARGO_ENCODED_RUSTFLAGS", PathBuf::from("-Ctarget-feature=+crt-static"))];
+    ensure!(suite::cargo(&words, &flags)?.good(), "kubectl-bookaccess cannot be built without a C library");
+    let binary = folder.join(target).join("debug/kubectl-bookaccess");
+    ensure!(binary.is_file(), "{} is not where it was built", binary.display());
+    Ok(binary)
+}
+
+/// Where what needs no C library is built.
+const STATIC: &str = "target/static";
 
 /// Builds the product and says where it lies.
 pub fn product() -> Result<PathBuf> {

@@ -36,9 +36,13 @@ pub fn unscheduled() -> Fault {
     )
 }
 
-/// The code that leads where kube-proxy runs nowhere: it is not scheduled, or there is none.
+/// The code that leads where kube-proxy runs nowhere: it is not scheduled, k3s was told to run none, or there is none.
 pub fn nowhere(cluster: &Cluster) -> &'static str {
-    if cluster.has_kube_proxy() { "BA3002" } else { "BA3001" }
+    match cluster.provider.as_str() {
+        _ if cluster.has_kube_proxy() => "BA3002",
+        "k3d" => "BA3016",
+        _ => "BA3001",
+    }
 }
 
 /// A node affinity that leaves one node out.
@@ -84,7 +88,7 @@ pub fn absent() -> Fault {
 
 /// Puts the DaemonSet back as it was before the first fault, and waits until it runs everywhere.
 pub fn restore(cluster: &Cluster) -> Result<()> {
-    if !cluster.has_kube_proxy() {
+    if !cluster.has_kube_proxy_set() {
         return Ok(());
     }
     if cluster.kubectl(&["get", "-n", NAMESPACE, DAEMON_SET, "--ignore-not-found", "-o", "name"])?.is_empty() {
@@ -116,7 +120,7 @@ fn dns_answers(cluster: &Cluster, node: &Node) -> Result<()> {
 
 /// Waits until every scheduled kube-proxy pod is of the newest template and ready.
 pub fn wait_rolled_out(cluster: &Cluster) -> Result<()> {
-    if !cluster.has_kube_proxy() {
+    if !cluster.has_kube_proxy_set() {
         return Ok(());
     }
     until("kube-proxy is rolled out", LIMIT, || {

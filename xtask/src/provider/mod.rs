@@ -2,6 +2,7 @@
 
 pub mod docker;
 mod host_settings;
+pub mod k3d;
 pub mod kind;
 pub mod native;
 pub mod standin;
@@ -44,10 +45,7 @@ impl Provider {
     pub fn require(self) -> Result<()> {
         match self {
             Self::Native => native::require_machine(),
-            Self::Kind => Ok(()),
-            Self::K3d => bail!(
-                "provider k3d is not built yet: use --provider kind (Docker) or --provider native (Linux as root; it needs no Docker)"
-            ),
+            Self::Kind | Self::K3d => Ok(()),
         }
     }
 
@@ -55,7 +53,8 @@ impl Provider {
     pub fn default_version(self) -> &'static str {
         match self {
             Self::Kind => kind::host().release().kubernetes,
-            Self::Native | Self::K3d => native::DEFAULT_VERSION,
+            Self::K3d => k3d::default_version(),
+            Self::Native => native::DEFAULT_VERSION,
         }
     }
 }
@@ -74,19 +73,21 @@ pub fn up(provider: Provider, request: Request, install: Install) -> Result<Desc
     }
     match provider {
         Provider::Kind => kind::up(request, install == Install::Docker),
-        _ if request.proxy_mode == ProxyMode::None => {
-            bail!("provider {} always has a kube-proxy: --proxy-mode none needs --provider kind", provider.name())
+        Provider::K3d => k3d::up(request, install == Install::Docker),
+        Provider::Native if request.proxy_mode == ProxyMode::None => {
+            bail!("provider native always has a kube-proxy: --proxy-mode none needs --provider kind or k3d")
         }
-        _ => native::up(request, install != Install::Nothing),
+        Provider::Native => native::up(request, install != Install::Nothing),
     }
 }
 
 impl Provider {
-    fn name(self) -> &'static str {
+    /// As a descriptor has it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Kind => kind::NAME,
-            Self::K3d => "k3d",
+            Self::K3d => k3d::NAME,
         }
     }
 }
@@ -94,11 +95,16 @@ impl Provider {
 /// Who made a cluster of which there is a descriptor.
 fn provider_of(name: &str) -> Option<Provider> {
     let descriptor = Descriptor::load(&Places::new(name)).ok().flatten()?;
-    Some(if descriptor.provider == kind::NAME { Provider::Kind } else { Provider::Native })
+    Some(match descriptor.provider.as_str() {
+        kind::NAME => Provider::Kind,
+        k3d::NAME => Provider::K3d,
+        _ => Provider::Native,
+    })
 }
 
-fn is_of_kind(name: &str) -> bool {
-    provider_of(name) == Some(Provider::Kind) || kind::names().iter().any(|other| other == name)
+/// Whether its members are containers, whichever command made them.
+fn is_in_docker(name: &str) -> bool {
+    matches!(provider_of(name), Some(Provider::Kind | Provider::K3d)) || kind::names().iter().any(|other| other == name)
 }
 
 /// The names of all clusters of which anything is left.
@@ -109,13 +115,13 @@ pub fn names() -> Vec<String> {
 
 /// The running members of a cluster, by name.
 pub fn running(name: &str) -> Vec<String> {
-    if is_of_kind(name) { kind::running(name) } else { native::running(name) }
+    if is_in_docker(name) { kind::running(name) } else { native::running(name) }
 }
 
 /// Ends all that belongs to the cluster. With `keep_client` the external client stays, with what runs in it, for the next
 /// cluster of this name.
 pub fn down(name: &str, keep_client: bool) -> Result<()> {
-    if is_of_kind(name) { kind::down(name, keep_client) } else { teardown::down(name, keep_client) }
+    if is_in_docker(name) { kind::down(name, keep_client) } else { teardown::down(name, keep_client) }
 }
 
 /// Ends what a killed run left that belongs to no cluster.
@@ -125,16 +131,9 @@ pub fn close() -> Result<()> {
 
 /// Keeps what can be learnt of a cluster on which something went wrong, and says where.
 pub fn keep_evidence(name: &str) -> Result<Option<PathBuf>> {
-    if is_of_kind(name) { kind::keep_evidence(name) } else { Ok(None) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_provider_that_is_not_there_says_what_to_use_instead() {
-        let said = Provider::K3d.require().map_or_else(|e| e.to_string(), |()| String::new());
-        assert!(said.contains("--provider native"), "{said}");
+    match provider_of(name) {
+        Some(Provider::K3d) => k3d::keep_evidence(name),
+        _ if is_in_docker(name) => kind::keep_evidence(name),
+        _ => Ok(None),
     }
 }

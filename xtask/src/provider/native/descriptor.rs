@@ -10,6 +10,7 @@ use super::dual_stack::{NodeV6, PUBLIC_ADDRESS_V6};
 use super::node::CONTAINERD_SOCKET;
 use super::plan::{CLIENT_ADDRESS, PUBLIC_ADDRESS, Places, Plan, Request};
 use super::processes::Running;
+use crate::provider::k3d;
 
 /// The whole cluster. `enter` of a member is an argv prefix: what follows it runs there.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -150,6 +151,11 @@ impl Descriptor {
             "gateway" => Some(&self.gateway.enter),
             _ => self.nodes.iter().find(|n| n.name == member).map(|n| n.enter.as_slice()),
         }
+    }
+
+    /// Where the administrator's kubeconfig lies on the control plane.
+    pub fn admins_kubeconfig(&self) -> &'static str {
+        if self.provider == k3d::NAME { k3d::ADMIN } else { "/etc/kubernetes/admin.conf" }
     }
 
     /// Whether the member is a control-plane node.
