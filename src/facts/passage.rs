@@ -35,6 +35,8 @@ pub struct Stopped<'a> {
     pub barrier: Barrier<'a>,
     /// The pod and its port; none before the translation.
     pub pod: Option<(IpAddr, u16)>,
+    /// It is there for packets of the uplink alone, so that a probe gets past it.
+    pub unprobed: bool,
 }
 
 /// What stops the packets of strangers for this target, in the order that they meet it; as far as the rules and counters
@@ -117,8 +119,9 @@ impl<'a> Way<'_, 'a> {
             ..Packet::default()
         };
         let arriving = Packet { destination: Some(own), destination_port: service.node_port(), ..stranger.clone() };
-        let stop =
-            |part, barrier: Option<Barrier<'a>>, pod| barrier.map(|barrier| Stopped { node, part, barrier, pod });
+        let stop = |part, barrier: Option<Barrier<'a>>, pod| {
+            barrier.map(|barrier| Stopped { node, part, barrier, pod, unprobed: !entry.probed })
+        };
         let mut found = Vec::new();
         found.extend(stop(Part::BeforeTranslation, blame(firewall, is_early, &arriving), None));
         let held_up = !entry.probed || !found.is_empty() || !led || (service.is_local() && !local);

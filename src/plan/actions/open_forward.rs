@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{arg, blank, browser_port, create_service, entry_node, node_port_owner, port, service};
-use crate::facts::passage::{self, Part};
+use crate::facts::passage::{self, Part, Stopped};
 use crate::facts::{Facts, TargetFacts, node};
 use crate::model::{Act, ActionName, Finding, Step, Text, Tier, Verify};
 
@@ -35,14 +35,15 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
         "kubectl bookaccess forward start -n {namespace} svc/{service_name} {listen_port}:{service_port} --address {listen_address}"
     );
     let undo = format!("kubectl bookaccess forward stop -n {namespace} svc/{service_name}");
-    let passes = target.reach.outsider.iter().any(|p| p.outcome.is_right());
+    // What a standby's own probes get past it would take for a NodePort that answers, now or once the rest is repaired.
+    let unseen = |s: &Stopped<'_>| s.unprobed && s.part != Part::BeforeTranslation;
     let act = Act::Forward {
         namespace,
         service: service_name,
         listen_port,
         listen_address,
         front: here.is_some() && facts.snapshot.stand.root,
-        around: passes && passage::stopped(facts, target).iter().any(|s| s.part != Part::BeforeTranslation),
+        around: passage::stopped(facts, target).iter().any(unseen),
     };
     let mut step = blank(ActionName::OpenForward, Tier::T1, target, finding, act, Verify::Forwarding);
     step.command = command;
