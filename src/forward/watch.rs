@@ -341,13 +341,20 @@ impl Watch {
                 Some(Ok(Seen::Nothing)) => {}
                 Some(Ok(event)) => {
                     if let Some(over) = self.take(event) {
-                        return Ok(over);
+                        return self.confirm(over).await;
                     }
                     *pause = FIRST_PAUSE;
                     self.found();
                 }
             }
         }
+    }
+
+    /// A new cluster behind the same address has no such object either, and may not have said yet who it is.
+    async fn confirm(&self, over: Over) -> Result<Over, String> {
+        let Over::Deleted { .. } = over else { return Ok(over) };
+        let uid = identify(&Api::all(self.client.clone())).await?;
+        Ok(self.compare(&uid).unwrap_or(over))
     }
 
     fn take(&mut self, seen: Seen) -> Option<Over> {
@@ -427,16 +434,21 @@ fn identity(client: Client) -> Events {
     let namespaces: Api<Namespace> = Api::all(client);
     let asked = futures::stream::unfold((interval, namespaces), |(mut interval, namespaces)| async move {
         interval.tick().await;
-        let seen = match timeout(IDENTITY_TIMEOUT, namespaces.get("kube-system")).await {
-            Ok(Ok(namespace)) => Ok(Seen::Identity(namespace.metadata.uid.unwrap_or_default())),
-            // Not allowed to look: then the watches alone must tell.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Ok(Seen::Identity(String::new())),
-            Ok(Err(error)) => Err(innermost(&error)),
-            Err(_) => Err("the API server does not answer".to_owned()),
-        };
+        let seen = identify(&namespaces).await.map(Seen::Identity);
         Some((seen, (interval, namespaces)))
     });
     asked.boxed()
+}
+
+/// kube-system's uid; empty where that may not be read.
+async fn identify(namespaces: &Api<Namespace>) -> Result<String, String> {
+    match timeout(IDENTITY_TIMEOUT, namespaces.get("kube-system")).await {
+        Ok(Ok(namespace)) => Ok(namespace.metadata.uid.unwrap_or_default()),
+        // Not allowed to look: then the watches alone must tell.
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Ok(String::new()),
+        Ok(Err(error)) => Err(innermost(&error)),
+        Err(_) => Err("the API server does not answer".to_owned()),
+    }
 }
 
 /// Events of the one object that the forward is for.
