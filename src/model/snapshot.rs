@@ -1,5 +1,7 @@
 //! Everything one look at the cluster saw. All judgement is made from this, and from nothing else.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -98,6 +100,11 @@ pub struct Snapshot {
 const TOLERANCE: u64 = 5;
 
 impl Snapshot {
+    /// The addresses of this node's devices; none where root did not look at one.
+    pub fn held_addresses(&self) -> &[IpAddr] {
+        self.host.as_ref().map(|host| host.addresses.as_slice()).unwrap_or_default()
+    }
+
     /// When the look began by the cluster's clock, by which its objects are dated: this machine's, put right where the
     /// API server's differs.
     pub fn now(&self) -> Timestamp {

@@ -267,9 +267,8 @@ async fn outsiders(snapshot: &Snapshot, limit: Duration) -> Vec<Result<Probe, Ga
     let index = Index::of(snapshot);
     // What is said of the address that browsers dial rests on this: it must be that one, or at least of its family.
     let dialled = Candidates::of(snapshot, &index).best();
-    let held = snapshot.host.as_ref().map(|h| h.addresses.as_slice()).unwrap_or_default();
     let node = snapshot.objects.nodes.iter().find(|n| node::name(n) == own);
-    let Some(ip) = node.and_then(|n| node::own_address(n, held, dialled)) else {
+    let Some(ip) = node.and_then(|n| node::own_address(n, snapshot.held_addresses(), dialled)) else {
         return vec![Err(gap(format!("node {own} has no InternalIP")))];
     };
     let outsider = match tokio::task::spawn_blocking(Outsider::open).await {

@@ -48,7 +48,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         return Vec::new();
     }
     // A public address may be translated on the way to one that the node really holds.
-    let held = own.contains(&dialled) || facts.snapshot.host.as_ref().is_some_and(|h| h.addresses.contains(&dialled));
+    let held = own.contains(&dialled) || facts.snapshot.held_addresses().contains(&dialled);
     let inside = target.reach.through_node(name).filter(|p| p.outcome.is_right());
     if !held && inside.is_none() && own.iter().any(|ip| served(*ip)) {
         return Vec::new();

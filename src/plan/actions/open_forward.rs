@@ -57,6 +57,6 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
 pub(in crate::plan) fn here(facts: &Facts<'_>, target: &TargetFacts<'_>) -> Option<IpAddr> {
     let node = entry_node(facts, target)?;
     let stands = facts.snapshot.stand.node.as_deref() == Some(node::name(node));
-    let held = facts.snapshot.host.as_ref().map(|h| h.addresses.as_slice()).unwrap_or_default();
+    let held = facts.snapshot.held_addresses();
     stands.then(|| node::own_address(node, held, target.reach.address.map(|a| a.ip))).flatten()
 }
