@@ -33,6 +33,9 @@ const LIKELY: [&str; 9] =
 const UNFIT: [&str; 5] =
     ["StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError", "ErrImageNeverPull"];
 
+/// Why nothing is asked any more after Ctrl-C.
+const INTERRUPTED: &str = "interrupted";
+
 /// What is to be asked, worked out beforehand: the pod shall live as short as it can.
 struct Errand {
     target: String,
@@ -57,7 +60,11 @@ pub async fn look(cluster: &Cluster, snapshot: &mut Snapshot) {
             Ok(errand) => match run(cluster, &errand).await {
                 Ok(probes) => snapshot.probes.extend(probes),
                 Err(reason) => {
+                    let over = is_interrupt(&reason);
                     snapshot.gaps.push(Gap { input: Input::ProbePod, subject: Some(errand.target), reason });
+                    if over {
+                        return;
+                    }
                 }
             },
             Err(gap) => snapshot.gaps.push(gap),
@@ -114,6 +121,7 @@ async fn run(cluster: &Cluster, errand: &Errand) -> Result<Vec<Probe>, GapReason
                 Err(reason @ (GapReason::Denied { .. } | GapReason::Unauthorized | GapReason::Timeout)) => {
                     return Err(reason);
                 }
+                Err(reason) if is_interrupt(&reason) => return Err(reason),
                 Err(reason) => {
                     last = reason;
                     break;
@@ -132,7 +140,7 @@ async fn once(api: &Api<Pod>, errand: &Errand, image: &str, in_node: bool) -> Re
     let name = made.name_any();
     let said = tokio::select! {
         said = tokio::time::timeout(LIMIT, said(api, &name)) => said.unwrap_or(Err(GapReason::Timeout)),
-        _ = tokio::signal::ctrl_c() => Err(GapReason::Failed { message: "interrupted".to_owned() }),
+        _ = tokio::signal::ctrl_c() => Err(GapReason::Failed { message: INTERRUPTED.to_owned() }),
     };
     let deleted = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
     if let Err(error) = deleted {
@@ -154,6 +162,10 @@ async fn once(api: &Api<Pod>, errand: &Errand, image: &str, in_node: bool) -> Re
         millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
     });
     Ok(probes.collect())
+}
+
+fn is_interrupt(reason: &GapReason) -> bool {
+    matches!(reason, GapReason::Failed { message } if message == INTERRUPTED)
 }
 
 /// Admission refuses by 403 as well, in words of its own.
