@@ -193,7 +193,8 @@ fn down_one(name: &str, args: &DownArgs) -> Result<()> {
     Ok(())
 }
 
-fn loaded(name: &str) -> Result<Descriptor> {
+/// The description of a cluster that runs.
+pub fn loaded(name: &str) -> Result<Descriptor> {
     check_name(name)?;
     Descriptor::load(&Places::new(name))?
         .with_context(|| format!("there is no cluster {name}: start it with cargo xtask cluster up --name {name}"))

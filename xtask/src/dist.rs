@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail, ensure};
 use ring::digest::{SHA256, digest};
 
+use crate::image;
 use crate::readme::top;
 use crate::{run, suite};
 use archive::Entry;
@@ -119,7 +120,7 @@ pub fn checksum_beside(archive: &Path) -> PathBuf {
 
 /// The SHA-256, in lower case.
 pub fn checksum(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    image::hex(digest(&SHA256, bytes).as_ref())
 }
 
 fn build(target: Target) -> Result<PathBuf> {

@@ -162,7 +162,7 @@ pub fn suite(args: &Args) -> Result<Outcome> {
         k3d::require(args.version())?;
     }
     let binary = match &args.cluster {
-        Some(running) => product_for(&loaded(running)?.provider)?,
+        Some(running) => product_for(&cluster::loaded(running)?.provider)?,
         None => product_for(args.provider.name())?,
     };
     // Built before the cluster starts: what does not compile needs none.
@@ -239,7 +239,7 @@ fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>)
 
 fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
     let places = Places::new(cluster);
-    let descriptor = loaded(cluster)?;
+    let descriptor = cluster::loaded(cluster)?;
     ensure!(
         descriptor.provider == "native" || args.suite == Suite::Live,
         "cluster {cluster} is one of provider {}: the fault matrix and the suite for IPv6 are played on provider native",
@@ -297,10 +297,6 @@ fn table(tests: &[(String, String, Duration)]) -> String {
         format!("{line}\n")
     };
     tests.iter().map(line).collect()
-}
-
-fn loaded(cluster: &str) -> Result<Descriptor> {
-    Descriptor::load(&Places::new(cluster))?.with_context(|| format!("there is no cluster {cluster}"))
 }
 
 /// Builds the product as the nodes of such a cluster can run it: those of k3s have no C library.

@@ -202,20 +202,16 @@ fn entry_from(out: &mut dyn Write, name: &str, mode: u32, length: u64, content: 
     if name.len() > 100 {
         bail!("{name:?} is too long for an archive's header");
     }
-    let mut header = [0u8; 512];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    put(0, name);
-    put(100, &format!("{mode:07o}"));
-    put(108, "0000000");
-    put(116, "0000000");
-    put(124, &format!("{length:011o}"));
-    put(136, "00000000000");
-    put(148, "        ");
-    put(156, if name.ends_with('/') { "5" } else { "0" });
-    put(257, "ustar\x0000");
-    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    out.write_all(&header)?;
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name).with_context(|| format!("{name:?} in an archive"))?;
+    header.set_entry_type(if name.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(length);
+    header.set_cksum();
+    out.write_all(header.as_bytes())?;
     let written = std::io::copy(&mut content.take(length), out)?;
     if written != length {
         bail!("{name:?} became shorter while it was read");

@@ -8,6 +8,7 @@ mod codegen;
 mod demo;
 mod dist;
 mod e2e;
+mod go_program;
 mod image;
 mod krew;
 mod new_check;

@@ -3,20 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::provider::native::build::cache_folder;
+use crate::go_program::Program;
 use crate::readme::top;
 use crate::{run, suite};
 
 const FOLDER: &str = ".github/workflows";
-const MODULE: &str = "github.com/rhysd/actionlint";
-const VERSION: &str = "v1.7.12";
+const ACTIONLINT: Program = Program {
+    name: "actionlint",
+    package: "github.com/rhysd/actionlint/cmd/actionlint",
+    version: "v1.7.12",
+    stamp: None,
+};
 
 /// Says what actionlint finds; good where it finds nothing.
 pub fn run() -> Result<ExitCode> {
     run::catch_interrupts()?;
-    let actionlint = installed(&cache_folder()?)?;
+    let actionlint = ACTIONLINT.built(|| {
+        format!(
+            "Go is not on PATH, and actionlint {} is not built yet\n  install Go 1.24 or later (https://go.dev/dl/) and put its bin folder on PATH",
+            ACTIONLINT.version
+        )
+    })?;
     let files = files()?;
     let mut command = Command::new(actionlint);
     // Without the programs that it would call where they are there: everywhere it finds the same.
@@ -25,7 +34,7 @@ pub fn run() -> Result<ExitCode> {
     if !status.success() {
         return Ok(ExitCode::FAILURE);
     }
-    println!("actionlint {VERSION} finds nothing in {} files", files.len());
+    println!("actionlint {} finds nothing in {} files", ACTIONLINT.version, files.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -41,32 +50,6 @@ fn files() -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// The program in the cache folder, built with Go where it is not there yet.
-fn installed(cache: &Path) -> Result<PathBuf> {
-    let folder = cache.join(format!("actionlint-{VERSION}"));
-    let program = folder.join("actionlint");
-    if program.is_file() {
-        return Ok(program);
-    }
-    if run::output(Command::new("go").arg("version")).is_err() {
-        bail!(
-            "Go is not on PATH, and actionlint {VERSION} is not built yet\n  install Go 1.24 or later (https://go.dev/dl/) and put its bin folder on PATH"
-        );
-    }
-    println!("building actionlint {VERSION} with Go (once; kept in {})", folder.display());
-    std::fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let work = tempfile::Builder::new().prefix("actionlint.tmp-").tempdir_in(cache)?;
-    let mut go = Command::new("go");
-    go.args(["install", "-trimpath", &format!("{MODULE}/cmd/actionlint@{VERSION}")]);
-    // Built for another system it would not lie where GOBIN says.
-    go.env("GOBIN", work.path()).env("CGO_ENABLED", "0").env("GOFLAGS", "").env_remove("GOOS").env_remove("GOARCH");
-    run::output(go.current_dir("/"))
-        .with_context(|| format!("cannot build actionlint {VERSION}: is the Go module proxy reachable?"))?;
-    std::fs::create_dir_all(&folder)?;
-    std::fs::rename(work.path().join("actionlint"), &program)?;
-    Ok(program)
 }
 
 #[cfg(test)]

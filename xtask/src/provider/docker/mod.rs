@@ -2,15 +2,15 @@
 
 pub mod daemon;
 pub mod nodes;
-pub mod program;
 pub mod stand_in;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::native::descriptor::Node;
 use super::native::packages::{self, Package};
 use crate::run;
 
@@ -78,6 +78,24 @@ impl Docker {
         let mut words = self.enter(container);
         words.extend(argv.iter().map(|arg| arg.as_ref().to_owned()));
         run::feed(&mut run::command(&words), input).with_context(|| format!("in {container}"))
+    }
+
+    /// Runs a shell line in each of these nodes at the same time.
+    pub fn on_each(&self, nodes: &[Node], line: &str) -> Result<()> {
+        let jobs = nodes.iter().map(|node| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
+            Box::new(|| self.exec(&node.name, &["sh", "-ec", line]).map(drop))
+        });
+        run::parallel(jobs.collect())
+    }
+
+    /// A program that speaks to this daemon by itself. On Linux it ends when this process is killed: nothing goes on making
+    /// what nobody waits for.
+    pub fn user(&self, program: &Path) -> Command {
+        let words = ["setpriv", "--pdeathsig", "KILL"].map(String::from);
+        let words = if cfg!(target_os = "linux") { &words[..] } else { &[] };
+        let mut command = run::command(&[words, &[program.display().to_string()]].concat());
+        command.envs(self.environment());
+        command
     }
 
     /// Whether it is the one of our own, which has no way out of this machine.

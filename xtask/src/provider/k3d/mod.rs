@@ -14,15 +14,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::docker::nodes::Maker;
-use super::docker::program::Program;
 use super::docker::{self, Docker};
-use super::host_settings;
-use super::kind::network::{self, Range};
+use super::kind::network;
 use super::kind::{self, Around, evidence, node_image};
+use super::native::cgroup;
 use super::native::descriptor::{Descriptor, Node};
 use super::native::plan::{self, Places, ProxyMode, Request};
-use super::native::{cgroup, packages, teardown};
-use super::standin;
+use crate::go_program::Program;
 use crate::run;
 
 /// The provider's name in a descriptor.
@@ -37,7 +35,7 @@ const MAKER: Maker = Maker {
 };
 const PROGRAM: Program = Program {
     name: NAME,
-    module: "github.com/k3d-io/k3d/v5",
+    package: "github.com/k3d-io/k3d/v5",
     version: config::VERSION,
     stamp: Some("github.com/k3d-io/k3d/v5/version.Version"),
 };
@@ -130,37 +128,21 @@ impl Start<'_> {
         let beside = node_image::ensure(docker, kind::host().release().kubernetes, install)?;
         let clock = Instant::now();
         let step = |what: &str| println!("  {:5.1} s  {what}", clock.elapsed().as_secs_f32());
-        // Seen at the same place by every member; a client that is kept goes on seeing it.
-        let shared = self.places.member("client");
-        fs::create_dir_all(&shared)?;
-        if install {
-            packages::ensure_these(&[standin::BUSYBOX], true)?;
-        }
-        standin::build(&shared.join("standin.tar"))?;
-        step("images made");
-        let next = teardown::generation(self.places)?.map_or(0, |last| last.wrapping_add(1));
-        let generation = network::make_nodes_network(docker, &request.name, next)?;
-        let client = network::ensure_client(docker, &request.name, &beside, &shared.display().to_string())?;
-        network::start_gateway(docker, &request.name, &beside, generation, client)?;
-        step("client and gateway connected");
-        host_settings::record()?;
+        let around = Around::prepare(docker, request, self.places, &beside, install, &step)?;
         let image = config::image(&request.version);
-        self.create(k3d, &image, &shared).map_err(explained)?;
+        self.create(k3d, &image, &around.shared).map_err(explained)?;
         step("k3d has made the nodes");
         let nodes = MAKER.nodes(docker, &request.name, &network::nodes_network(&request.name))?;
         let first = nodes.first().filter(|node| node.control_plane).context("k3d made no server")?;
-        network::translate(docker, &request.name, generation, first.address.parse()?)?;
+        around.translate(first)?;
         self.pull_what_pods_need(first, &nodes)?;
         step("images of the add-ons pulled");
-        self.settle(first, &nodes, generation, &shared)?;
+        self.settle(&around, first, &nodes)?;
         step("nodes connected, images imported");
         self.wait_until_ready(first, &nodes)?;
         step("nodes and add-ons ready");
-        let nodes = self.with_pod_ranges(nodes)?;
-        let around = Around { docker, request, places: self.places, generation, client, shared: &shared };
-        let descriptor = around.describe(NAME, nodes);
-        descriptor.save(self.places)?;
-        Ok(descriptor)
+        let first = first.clone();
+        around.describe(NAME, nodes, |args| self.kubectl(&first, args))
     }
 
     fn create(&self, k3d: &Path, image: &str, shared: &Path) -> Result<()> {
@@ -195,31 +177,17 @@ impl Start<'_> {
             "pause=$(sed -n 's/^ *sandbox\\(_image\\)\\{{0,1\\}} *= *\"\\([^\"]*\\)\".*/\\2/p' {CONTAINERD}); test -n \"$pause\"; \
              for image in $pause {dns}; do crictl pull \"$image\"; done"
         );
-        self.on_each(nodes, &line)
+        self.docker.on_each(nodes, &line)
     }
 
     /// What the suite needs of nodes and client. From here on nothing leaves the machine.
-    fn settle(&self, first: &Node, nodes: &[Node], generation: u8, shared: &Path) -> Result<()> {
+    fn settle(&self, around: &Around<'_>, first: &Node, nodes: &[Node]) -> Result<()> {
         let (docker, name) = (self.docker, &self.request.name);
         // Of the client's image: k3s' own kubectl is a part of k3s.
-        let kubectl = shared.join("kubectl").display().to_string();
+        let kubectl = around.shared.join("kubectl").display().to_string();
         docker.run(&["cp", &format!("{}:/usr/bin/kubectl", network::client(name)), &kubectl])?;
-        let way_out = Range::nodes(generation).gateway();
-        let archive = shared.join("standin.tar").display().to_string();
-        // Docker's tmpfs forbids programs, and what is tested is put there.
-        let line = format!(
-            "ip route replace default via {way_out}; mount -o remount,exec /run; \
-             ctr --namespace k8s.io images import {archive} >/dev/null"
-        );
-        self.on_each(nodes, &line)?;
+        around.settle(nodes)?;
         kind::give_client(docker, name, &docker.exec(&first.name, &["cat", ADMIN])?)
-    }
-
-    fn on_each(&self, nodes: &[Node], line: &str) -> Result<()> {
-        let jobs = nodes.iter().map(|node| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
-            Box::new(|| self.docker.exec(&node.name, &["sh", "-ec", line]).map(drop))
-        });
-        run::parallel(jobs.collect())
     }
 
     fn kubectl(&self, node: &Node, args: &[&str]) -> Result<String> {
@@ -245,25 +213,12 @@ impl Start<'_> {
         })?;
         self.kubectl(first, &["label", "--overwrite", "node", &first.name, &format!("{CONTROL_PLANE}=")]).map(drop)
     }
-
-    /// Which pods' network a node has is the controllers' choice.
-    fn with_pod_ranges(&self, mut nodes: Vec<Node>) -> Result<Vec<Node>> {
-        let first = nodes.first().context("no node")?.clone();
-        for node in &mut nodes {
-            let path = "jsonpath={.spec.podCIDR}";
-            node.pod_cidr = self.kubectl(&first, &["get", "node", &node.name, "-o", path])?.trim().to_owned();
-        }
-        Ok(nodes)
-    }
 }
 
 /// The k3d command, with the daemon that it shall use and a kubeconfig that is never the user's own.
 fn command(docker: &Docker, k3d: &Path, kubeconfig: &Path) -> Command {
-    // On Linux it ends when this process is killed: nothing goes on making what nobody waits for.
-    let words = ["setpriv", "--pdeathsig", "KILL"].map(String::from);
-    let words = if cfg!(target_os = "linux") { &words[..] } else { &[] };
-    let mut command = run::command(&[words, &[k3d.display().to_string()]].concat());
-    command.envs(docker.environment()).env("KUBECONFIG", kubeconfig);
+    let mut command = docker.user(k3d);
+    command.env("KUBECONFIG", kubeconfig);
     command
 }
 

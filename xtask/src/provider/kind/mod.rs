@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::docker::nodes::Maker;
-use super::docker::program::Program;
 use super::docker::{self, Docker, daemon, stand_in};
 use super::host_settings;
 use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
 use super::native::plan::{self, POD_RANGE, PUBLIC_ADDRESS, Places, ProxyMode, Request};
 use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, packages, teardown};
 use super::standin;
+use crate::go_program::Program;
 use crate::run;
 use config::Host;
 use network::{LABEL, Range};
@@ -244,38 +244,21 @@ impl Start<'_> {
         limits::check(&limits::KIND, usize::from(request.workers) + 1)?;
         let clock = Instant::now();
         let step = |what: &str| println!("  {:5.1} s  {what}", clock.elapsed().as_secs_f32());
-        // Seen at the same place by every member; a client that is kept goes on seeing it.
-        let shared = self.places.member("client");
-        fs::create_dir_all(&shared)?;
-        if install {
-            packages::ensure_these(&[standin::BUSYBOX], true)?;
-        }
-        standin::build(&shared.join("standin.tar"))?;
-        step("images made");
-        let next = match teardown::generation(self.places)? {
-            Some(last) => last.wrapping_add(1),
-            None => 0,
-        };
-        let generation = network::make_nodes_network(docker, &request.name, next)?;
-        let client = network::ensure_client(docker, &request.name, &image, &shared.display().to_string())?;
-        network::start_gateway(docker, &request.name, &image, generation, client)?;
-        step("client and gateway connected");
-        host_settings::record()?;
-        self.create(&kind, &image, &shared)?;
+        let around = Around::prepare(docker, request, self.places, &image, install, &step)?;
+        self.create(&kind, &image, &around.shared)?;
         step("kind has made the nodes");
         let nodes = MAKER.nodes(docker, &request.name, &network::nodes_network(&request.name))?;
-        let first = nodes.iter().find(|node| node.control_plane).context("kind made no control plane")?;
-        network::translate(docker, &request.name, generation, first.address.parse()?)?;
-        self.settle(&nodes, generation, &shared)?;
+        let first = nodes.first().filter(|node| node.control_plane).context("kind made no control plane")?;
+        around.translate(first)?;
+        self.settle(&around, first, &nodes)?;
         step("nodes connected, images imported");
-        self.wait_until_ready(&nodes)?;
-        self.route_as_usual(&nodes)?;
+        self.wait_until_ready(first, &nodes)?;
+        // A node image of ours leads what no node has to nowhere. Here the gateway refuses it, as a network's router does,
+        // and a route that a fault takes away must not have another behind it.
+        docker.on_each(&nodes, &format!("ip route del blackhole {POD_RANGE} 2>/dev/null || true"))?;
         step("nodes and add-ons ready");
-        let nodes = self.with_pod_ranges(nodes)?;
-        let around = Around { docker, request, places: self.places, generation, client, shared: &shared };
-        let descriptor = around.describe(NAME, nodes);
-        descriptor.save(self.places)?;
-        Ok(descriptor)
+        let first = first.clone();
+        around.describe(NAME, nodes, |args| self.kubectl(&first, args))
     }
 
     fn create(&self, kind: &Path, image: &str, shared: &Path) -> Result<()> {
@@ -290,41 +273,24 @@ impl Start<'_> {
         run::output(&mut command).map(drop).map_err(|error| self.docker.explained(error))
     }
 
-    /// What the suite needs of nodes and client, at the same time for all.
-    fn settle(&self, nodes: &[Node], generation: u8, shared: &Path) -> Result<()> {
-        let docker = self.docker;
-        let first = &nodes.first().context("no node")?.name;
-        let kubectl = shared.join("kubectl");
-        docker.run(&["cp", &format!("{first}:/usr/bin/kubectl"), &kubectl.display().to_string()])?;
-        let way_out = Range::nodes(generation).gateway();
-        let archive = shared.join("standin.tar").display().to_string();
-        // Docker's tmpfs forbids programs, and what is tested is put there.
-        let line = format!(
-            "ip route replace default via {way_out}; mount -o remount,exec /run; \
-             ctr --namespace k8s.io images import {archive} >/dev/null"
-        );
-        let jobs = nodes.iter().map(|node| -> Box<dyn FnOnce() -> Result<()> + Send + '_> {
-            Box::new(|| docker.exec(&node.name, &["sh", "-ec", &line]).map(drop))
-        });
-        run::parallel(jobs.collect())?;
-        let config = docker.exec(first, &["cat", "/etc/kubernetes/admin.conf"])?;
-        give_client(docker, &self.request.name, &config)
+    /// What the suite needs of nodes and client.
+    fn settle(&self, around: &Around<'_>, first: &Node, nodes: &[Node]) -> Result<()> {
+        let kubectl = around.shared.join("kubectl").display().to_string();
+        self.docker.run(&["cp", &format!("{}:/usr/bin/kubectl", first.name), &kubectl])?;
+        around.settle(nodes)?;
+        give_client(
+            self.docker,
+            &self.request.name,
+            &self.docker.exec(&first.name, &["cat", "/etc/kubernetes/admin.conf"])?,
+        )
     }
 
-    /// A node image of ours leads what no node has to nowhere. Here the gateway refuses it, as a network's router does, and
-    /// a route that a fault takes away must not have another behind it.
-    fn route_as_usual(&self, nodes: &[Node]) -> Result<()> {
-        let line = format!("ip route del blackhole {POD_RANGE} 2>/dev/null || true");
-        nodes.iter().try_for_each(|node| self.docker.exec(&node.name, &["sh", "-c", &line]).map(drop))
-    }
-
-    fn kubectl(&self, node: &str, args: &[&str]) -> Result<String> {
-        self.docker.exec(node, &[&["kubectl", ADMIN], args].concat())
+    fn kubectl(&self, node: &Node, args: &[&str]) -> Result<String> {
+        self.docker.exec(&node.name, &[&["kubectl", ADMIN], args].concat())
     }
 
     /// kind has joined the nodes, which is not yet to say that the API server knows them.
-    fn wait_until_ready(&self, nodes: &[Node]) -> Result<()> {
-        let first = &nodes.first().context("no node")?.name;
+    fn wait_until_ready(&self, first: &Node, nodes: &[Node]) -> Result<()> {
         let mut waits: Vec<Vec<String>> = Vec::new();
         let words = |line: &str| line.split(' ').map(str::to_owned).collect();
         for node in nodes {
@@ -345,16 +311,6 @@ impl Start<'_> {
         });
         run::parallel(jobs.collect())
     }
-
-    /// Which pods' network a node has is the controllers' choice.
-    fn with_pod_ranges(&self, mut nodes: Vec<Node>) -> Result<Vec<Node>> {
-        let first = nodes.first().context("no node")?.name.clone();
-        for node in &mut nodes {
-            let path = "jsonpath={.spec.podCIDR}";
-            node.pod_cidr = self.kubectl(&first, &["get", "node", &node.name, "-o", path])?.trim().to_owned();
-        }
-        Ok(nodes)
-    }
 }
 
 /// What a cluster is described by besides its nodes.
@@ -364,14 +320,68 @@ pub struct Around<'a> {
     pub places: &'a Places,
     pub generation: u8,
     pub client: Range,
-    pub shared: &'a Path,
+    /// Seen at the same place by every member; a client that is kept goes on seeing it.
+    pub shared: PathBuf,
 }
 
-impl Around<'_> {
-    pub fn describe(&self, provider: &str, nodes: Vec<Node>) -> Descriptor {
+impl<'a> Around<'a> {
+    /// Makes all that is there before the first node: images, networks, and of this image the client and the gateway.
+    pub fn prepare(
+        docker: &'a Docker,
+        request: &'a Request,
+        places: &'a Places,
+        image: &str,
+        install: bool,
+        step: &dyn Fn(&str),
+    ) -> Result<Self> {
+        let shared = places.member("client");
+        fs::create_dir_all(&shared)?;
+        if install {
+            packages::ensure_these(&[standin::BUSYBOX], true)?;
+        }
+        standin::build(&shared.join("standin.tar"))?;
+        step("images made");
+        let next = teardown::generation(places)?.map_or(0, |last| last.wrapping_add(1));
+        let generation = network::make_nodes_network(docker, &request.name, next)?;
+        let client = network::ensure_client(docker, &request.name, image, &shared.display().to_string())?;
+        network::start_gateway(docker, &request.name, image, generation, client)?;
+        step("client and gateway connected");
+        host_settings::record()?;
+        Ok(Self { docker, request, places, generation, client, shared })
+    }
+
+    /// Leads the public address to the control plane.
+    pub fn translate(&self, control_plane: &Node) -> Result<()> {
+        network::translate(self.docker, &self.request.name, self.generation, control_plane.address.parse()?)
+    }
+
+    /// Makes the gateway the nodes' way out, and gives them the stand-ins' images.
+    pub fn settle(&self, nodes: &[Node]) -> Result<()> {
+        let way_out = Range::nodes(self.generation).gateway();
+        let archive = self.shared.join("standin.tar").display().to_string();
+        // Docker's tmpfs forbids programs, and what is tested is put there.
+        let line = format!(
+            "ip route replace default via {way_out}; mount -o remount,exec /run; \
+             ctr --namespace k8s.io images import {archive} >/dev/null"
+        );
+        self.docker.on_each(nodes, &line)
+    }
+
+    /// Describes the cluster, and keeps the description. Which pods' network a node has is the controllers' choice, so
+    /// they are asked.
+    pub fn describe(
+        &self,
+        provider: &str,
+        mut nodes: Vec<Node>,
+        kubectl: impl Fn(&[&str]) -> Result<String>,
+    ) -> Result<Descriptor> {
+        for node in &mut nodes {
+            let asked = ["get", "node", &node.name, "-o", "jsonpath={.spec.podCIDR}"];
+            node.pod_cidr = kubectl(&asked)?.trim().to_owned();
+        }
         let request = self.request;
         let enter = |container: &str| self.docker.enter(container);
-        Descriptor {
+        let descriptor = Descriptor {
             name: request.name.clone(),
             provider: provider.to_owned(),
             kubernetes_version: request.version.clone(),
@@ -391,7 +401,9 @@ impl Around<'_> {
                 enter: enter(&network::client(&request.name)),
             },
             gateway: Gateway { name: "gateway".to_owned(), enter: enter(&network::gateway(&request.name)) },
-        }
+        };
+        descriptor.save(self.places)?;
+        Ok(descriptor)
     }
 }
 
@@ -414,16 +426,12 @@ pub fn keep_evidence(cluster: &str) -> Result<Option<PathBuf>> {
 
 /// The kind command that this machine needs.
 fn program(host: Host) -> Program {
-    Program { name: NAME, module: "sigs.k8s.io/kind", version: host.release().version, stamp: None }
+    Program { name: NAME, package: "sigs.k8s.io/kind", version: host.release().version, stamp: None }
 }
 
 /// The kind command for a cluster, with the daemon and the network that it shall use.
 fn command(docker: &Docker, kind: &Path, cluster: &str) -> Result<std::process::Command> {
-    // On Linux it ends when this process is killed: nothing goes on making what nobody waits for.
-    let words = ["setpriv", "--pdeathsig", "KILL"].map(String::from);
-    let words = if cfg!(target_os = "linux") { &words[..] } else { &[] };
-    let mut command = run::command(&[words, &[kind.display().to_string()]].concat());
-    command.envs(docker.environment());
+    let mut command = docker.user(kind);
     command.env("KIND_EXPERIMENTAL_PROVIDER", "docker");
     command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", network::nodes_network(cluster));
     if stand_in::is_needed() {

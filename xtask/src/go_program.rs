@@ -1,12 +1,12 @@
-//! A command that makes clusters in Docker (`kind`, `k3d`): the user's own where it is the version that is needed here,
-//! else one built with Go.
+//! A program of others that Go builds, kept in the cache folder; of `kind` and `k3d` the user's own where it is the
+//! version that is needed here.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use super::find_in;
+use crate::provider::docker::find_in;
 use crate::provider::native::build::cache_folder;
 use crate::run;
 
@@ -14,8 +14,8 @@ use crate::run;
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     pub name: &'static str,
-    /// Its Go module, which is its main package as well.
-    pub module: &'static str,
+    /// Its main package, which `go install` takes with a version.
+    pub package: &'static str,
     pub version: &'static str,
     /// The variable that holds the version it says, where a build by Go alone leaves it empty.
     pub stamp: Option<&'static str>,
@@ -33,29 +33,36 @@ impl Program {
         {
             return Ok(program.clone());
         }
-        let folder = cache_folder()?.join(format!("{name}-{version}"));
-        let own = folder.join(name);
         if let (Some(program), Some(found)) = (&users, &found) {
             println!("{} is {name} {found}; {version} is used instead", program.display());
         }
+        self.built(|| self.wanted(found.as_deref()))
+    }
+
+    /// The one in the cache folder, built where it is not there yet; `without_go` says what to do where it cannot be.
+    pub fn built(&self, without_go: impl FnOnce() -> String) -> Result<PathBuf> {
+        let Self { name, version, .. } = *self;
+        let folder = cache_folder()?.join(format!("{name}-{version}"));
+        let own = folder.join(name);
         if own.is_file() {
             return Ok(own);
         }
-        if find_in(&path, "go").is_none() {
-            bail!("{}", self.wanted(found.as_deref()));
+        if find_in(&std::env::var_os("PATH").unwrap_or_default(), "go").is_none() {
+            bail!("{}", without_go());
         }
         println!("building {name} {version} with Go (once; kept in {})", folder.display());
-        self.build(&folder)?;
+        self.build(&folder)
+            .with_context(|| format!("cannot build {name} {version}: is the Go module proxy reachable?"))?;
         Ok(own)
     }
 
     /// What to do where the version is not there and cannot be built.
     fn wanted(&self, found: Option<&str>) -> String {
-        let Self { name, module, version, .. } = self;
+        let Self { name, package, version, .. } = self;
         let what = found
             .map_or_else(|| format!("there is no {name} on PATH"), |found| format!("the {name} on PATH is {found}"));
         format!(
-            "{what}, and this machine needs {version}\n  install it (go install {module}@{version}), or put Go on PATH, with which it is built into the cache folder"
+            "{what}, and this machine needs {version}\n  install it (go install {package}@{version}), or put Go on PATH, with which it is built into the cache folder"
         )
     }
 
@@ -74,11 +81,11 @@ impl Program {
 
     /// What Go is told.
     fn go_install(&self) -> Vec<String> {
-        let Self { module, version, .. } = self;
+        let Self { package, version, .. } = self;
         let stamp = self.stamp.map_or_else(String::new, |variable| format!(" -X {variable}={version}"));
         ["install".to_owned(), "-trimpath".to_owned(), "-ldflags".to_owned()]
             .into_iter()
-            .chain([format!("-s -w{stamp}"), format!("{module}@{version}")])
+            .chain([format!("-s -w{stamp}"), format!("{package}@{version}")])
             .collect()
     }
 }
@@ -105,7 +112,7 @@ mod tests {
     use super::*;
     use crate::provider::docker::fake;
 
-    const KIND: Program = Program { name: "kind", module: "sigs.k8s.io/kind", version: "v0.30.0", stamp: None };
+    const KIND: Program = Program { name: "kind", package: "sigs.k8s.io/kind", version: "v0.30.0", stamp: None };
 
     #[test]
     fn a_version_is_read_from_what_the_command_says() {
