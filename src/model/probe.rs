@@ -46,7 +46,7 @@ pub enum Outcome {
     /// RST, or ICMP port unreachable.
     Refused,
     Timeout,
-    /// EHOSTUNREACH.
+    /// EHOSTUNREACH, or EINVAL of a blackhole route.
     NoRoute,
     /// ENETUNREACH.
     NetworkUnreachable,

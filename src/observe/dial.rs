@@ -39,7 +39,8 @@ pub fn classify(error: &std::io::Error) -> Outcome {
     match error.kind() {
         ErrorKind::ConnectionRefused => Outcome::Refused,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Timeout,
-        ErrorKind::HostUnreachable => Outcome::NoRoute,
+        // EINVAL: Linux' answer where a route of type blackhole leads there.
+        ErrorKind::HostUnreachable | ErrorKind::InvalidInput => Outcome::NoRoute,
         ErrorKind::NetworkUnreachable => Outcome::NetworkUnreachable,
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Outcome::Reset,
         ErrorKind::PermissionDenied => Outcome::Forbidden,

@@ -187,12 +187,15 @@ fn kube_proxy_rules(
     }
 }
 
+/// Routes that lead nowhere (ip-route(8)): what they cover is not reached by them.
+const DEAD: [&str; 4] = ["blackhole", "unreachable", "prohibit", "throw"];
+
 /// Pod networks of other nodes that no route but the default one covers.
 fn unrouted(nodes: &[Node], own: Option<&str>, routes: &Value) -> Vec<String> {
-    let routes: Vec<&str> = routes
-        .as_array()
-        .map(|r| r.iter().filter_map(|r| r.get("dst").and_then(Value::as_str)).collect())
-        .unwrap_or_default();
+    let text = |route: &'_ Value, name: &str| route.get(name).and_then(Value::as_str).map(str::to_owned);
+    let alive = |route: &&Value| text(route, "type").is_none_or(|t| !DEAD.contains(&t.as_str()));
+    let routes = routes.as_array().map(Vec::as_slice).unwrap_or_default();
+    let routes: Vec<String> = routes.iter().filter(alive).filter_map(|route| text(route, "dst")).collect();
     nodes
         .iter()
         .filter(|node| Some(name(node)) != own)
@@ -234,7 +237,25 @@ fn listeners() -> BTreeMap<u16, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_route_that_leads_nowhere_covers_nothing() {
+        let node = |name: &str, cidr: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"podCIDR": cidr}})).unwrap()
+        };
+        let nodes = [node("cp1", "10.244.0.0/24"), node("w1", "10.244.1.0/24"), node("w2", "10.244.2.0/24")];
+        let mut routes = json!([{"dst": "default", "gateway": "172.30.0.1", "dev": "eth0"},
+            {"dst": "10.244.2.0/24", "gateway": "172.30.0.4", "dev": "eth0"}]);
+        assert_eq!(unrouted(&nodes, Some("cp1"), &routes), ["10.244.1.0/24"]);
+        for (kind, expected) in [("blackhole", 1), ("unreachable", 1), ("prohibit", 1), ("throw", 1), ("unicast", 0)] {
+            let last = json!({"type": kind, "dst": "10.244.0.0/16", "dev": "eth0"});
+            let with: Vec<_> = routes.as_array_mut().unwrap().iter().cloned().chain([last]).collect();
+            assert_eq!(unrouted(&nodes, Some("cp1"), &json!(with)).len(), expected, "{kind}");
+        }
+    }
 
     #[test]
     fn a_route_covers_what_lies_inside_it() {

@@ -81,7 +81,8 @@ pub(super) fn failure(message: &str) -> Outcome {
     let has = |words: &str| message.contains(words);
     if has("connection refused") {
         Outcome::Refused
-    } else if has("no route to host") {
+    } else if has("no route to host") || has("connect: invalid argument") {
+        // The latter where a blackhole route leads there.
         Outcome::NoRoute
     } else if has("network is unreachable") {
         Outcome::NetworkUnreachable
