@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::{CATALOGUE, Check, Skipped, find};
+use crate::facts::parts::in_parts;
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{Code, Finding, Gap, Severity};
 
@@ -20,7 +21,20 @@ const NOTES: [Code; 3] = [Code(1002), Code(1003), Code(1004)];
 /// Runs every check on every target.
 pub fn run(facts: &Facts<'_>) -> Report {
     let mut report = Report::default();
-    for target in &facts.targets {
+    for part in in_parts(&facts.targets, |part| on_targets(facts, part)) {
+        report.findings.extend(part.findings);
+        for skip in part.skipped {
+            if !report.skipped.contains(&skip) {
+                report.skipped.push(skip);
+            }
+        }
+    }
+    report
+}
+
+fn on_targets(facts: &Facts<'_>, targets: &[TargetFacts<'_>]) -> Report {
+    let mut report = Report::default();
+    for target in targets {
         let mut findings = on_target(facts, target, &mut report.skipped);
         let all = findings.clone();
         findings.retain(|f| !all.iter().any(|other| other.severity >= f.severity && explains(other.code, f.code)));

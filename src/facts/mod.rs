@@ -14,6 +14,7 @@ pub mod node_ports;
 pub mod other_policies;
 pub mod overlap;
 pub mod overlay;
+pub mod parts;
 pub mod passage;
 pub mod placement;
 pub mod pod;
@@ -32,6 +33,7 @@ use crate::model::pod::Pod;
 use crate::model::{Gap, Input, Snapshot, Target, Vantage};
 
 use index::About;
+use parts::in_parts;
 
 pub use endpoints::Endpoint;
 pub use index::Index;
@@ -68,20 +70,18 @@ impl<'a> Facts<'a> {
         let now = snapshot.now();
         let index = Index::of(snapshot);
         let candidates = Candidates::of(snapshot, &index);
+        let of_target = |target: &'a Target| {
+            let service = ServiceFacts::derive(&index, target);
+            let reach = Reach::derive(snapshot, &index, &candidates, target, service.as_ref());
+            let settling = service
+                .as_ref()
+                .is_some_and(|s| is_settling(s, now) || is_following(s, &reach, &proxy, now) || is_warming(s, now));
+            TargetFacts { target, service, reach, settling }
+        };
+        let parts = in_parts(&snapshot.targets, |part| part.iter().map(&of_target).collect::<Vec<_>>());
         let mut facts = Self {
             snapshot,
-            targets: snapshot
-                .targets
-                .iter()
-                .map(|target| {
-                    let service = ServiceFacts::derive(&index, target);
-                    let reach = Reach::derive(snapshot, &index, &candidates, target, service.as_ref());
-                    let settling = service.as_ref().is_some_and(|s| {
-                        is_settling(s, now) || is_following(s, &reach, &proxy, now) || is_warming(s, now)
-                    });
-                    TargetFacts { target, service, reach, settling }
-                })
-                .collect(),
+            targets: parts.into_iter().flatten().collect(),
             index,
             proxy,
             overlap: overlap::overlap(snapshot),
