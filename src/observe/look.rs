@@ -112,10 +112,14 @@ pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Sna
     complete(cluster, begun).await
 }
 
-/// Looks for about a second: enough to see that a page does not answer, and what the objects and the rules say of it.
-/// A dial that would fail later counts as a timeout.
+/// Looks for a second or two: enough to see that a page does not answer, what the objects and the rules say of it, and
+/// where dials vanish, whether its pods answer this node. A dial that would fail later counts as a timeout.
 pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = begin(cluster, targets, wanted).await;
+    if probes::is_unclear(&snapshot) {
+        let brought = probes::to_pods(&snapshot, probes::GLANCE_LIMIT).await;
+        probes::file(&mut snapshot, brought);
+    }
     redact::words(&mut snapshot);
     snapshot
 }

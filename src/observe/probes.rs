@@ -10,7 +10,7 @@ use super::client::Cluster;
 use super::dial::{Ask, dial};
 use super::{environment, proxies};
 use crate::facts::spared::spares;
-use crate::facts::{Candidates, Index, ServiceFacts, node, pod, proxy};
+use crate::facts::{Candidates, Endpoint, Index, ServiceFacts, node, pod, proxy};
 use crate::model::{Address, Gap, GapReason, HttpProxy, Input, Outcome, Probe, Snapshot, Target, Vantage};
 
 /// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
@@ -67,6 +67,32 @@ pub fn forget_first(snapshot: &mut Snapshot) {
     snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe | Input::HttpProxy));
 }
 
+/// From the node that we stand on to the pods of what did not answer; each dial may take `limit`.
+pub async fn to_pods(seen: &Snapshot, limit: Duration) -> Brought {
+    let mut pending: Vec<Pending<'_>> = Vec::new();
+    let index = Index::of(seen);
+    for target in seen.targets.iter().filter(|target| seen.stand.node.is_some() && !answered(seen, target)) {
+        let facts = ServiceFacts::derive(&index, target);
+        for endpoint in facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready).take(MOST / 2) {
+            let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
+            let base = of_pod(target, endpoint, pod, port);
+            let dialled = Probe { vantage: Vantage::NodeToPod, host: endpoint.ip.to_string(), ..base };
+            pending.push(to_pod(dialled, endpoint.ip, target, limit).boxed());
+        }
+    }
+    join_all(pending).await
+}
+
+fn of_pod(target: &Target, endpoint: &Endpoint<'_>, pod: &str, port: u16) -> Probe {
+    let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
+    Probe { pod: Some(pod.to_owned()), node: endpoint.node.map(str::to_owned), ..base }
+}
+
+async fn to_pod(base: Probe, ip: std::net::IpAddr, target: &Target, limit: Duration) -> Result<Probe, Gap> {
+    let (port, path, marker) = (base.port, target.path.clone(), target.marker.clone());
+    fill(base, Input::NodeSettings, blocking(move || ask(ip, port, &path, marker.as_deref(), limit))).await
+}
+
 /// Looks behind: pods through the API server, by port-forward and from this node; nodes through the API server.
 /// Only for targets that did not answer rightly, and the pods of one whose answer says little of the others.
 pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
@@ -81,8 +107,7 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
         for endpoint in endpoints.take(MOST / 2) {
             let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
-            let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
-            let base = Probe { pod: Some(pod.to_owned()), node: endpoint.node.map(str::to_owned), ..base };
+            let base = of_pod(target, endpoint, pod, port);
             let through = |vantage| Probe { vantage, ..base.clone() };
             pending.push(fill(base.clone(), Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
             if answered {
@@ -91,13 +116,11 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
             let forwarded = proxies::port_forward(cluster, target, pod, port);
             pending.push(fill(through(Vantage::PortForward), Input::PortForward, forwarded).boxed());
             if seen.stand.node.is_some() {
-                let ip = endpoint.ip;
-                let dialled = Probe { host: ip.to_string(), ..through(Vantage::NodeToPod) };
-                let (path, marker) = (target.path.clone(), target.marker.clone());
-                let work = async move { blocking(move || ask(ip, port, &path, marker.as_deref(), DIAL_LIMIT)).await };
+                let dialled = Probe { host: endpoint.ip.to_string(), ..through(Vantage::NodeToPod) };
                 let asked = Probe { vantage: Vantage::SmallPackets, ..dialled.clone() };
-                pending.push(fill(dialled, Input::NodeSettings, work).boxed());
-                pending.push(fill(asked, Input::NodeSettings, in_small_packets(ip, port, target)).boxed());
+                pending.push(to_pod(dialled, endpoint.ip, target, DIAL_LIMIT).boxed());
+                let work = in_small_packets(endpoint.ip, port, target);
+                pending.push(fill(asked, Input::NodeSettings, work).boxed());
             }
         }
         let Some(port) = node_port(&index, target).filter(|_| !answered) else { continue };

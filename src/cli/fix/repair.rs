@@ -110,8 +110,12 @@ impl Run<'_> {
         let facts = Facts::derive(&snapshot);
         let report = check::run(&facts);
         let plan = self.plan(&facts, &report);
+        // A fresh start is waited for, unless the page is there and only the way to it is not.
         let is_young = |step: &Step| {
-            facts.targets.iter().any(|t| t.target.to_string() == step.target && scope::is_young(t, &facts))
+            let target = facts.targets.iter().find(|t| t.target.to_string() == step.target);
+            target.is_some_and(|t| {
+                scope::is_young(t, &facts) && !t.reach.node_to_pod.iter().any(|p| p.outcome.is_right())
+            })
         };
         let opens: Vec<&Step> =
             plan.steps.iter().filter(|s| plan::carries_at_once(s)).filter(|s| !is_young(s)).collect();
