@@ -112,7 +112,7 @@ impl Cluster {
 
     /// Whether kube-proxy is a DaemonSet, which faults act on: k3s has it in its own process.
     pub fn has_kube_proxy_set(&self) -> bool {
-        self.has_kube_proxy() && self.provider != "k3d"
+        self.has_kube_proxy() && !is_k3s(&self.provider)
     }
 
     pub fn control_plane(&self) -> Result<&Node> {
@@ -164,6 +164,11 @@ impl Cluster {
     }
 }
 
+/// Whether a provider's nodes are k3s, which is one program where others have many.
+pub fn is_k3s(provider: &str) -> bool {
+    matches!(provider, "k3d" | "testcontainers")
+}
+
 impl Place {
     /// Runs a command there; an exit code other than 0 is no error, a passed limit is.
     pub fn run(&self, argv: &[&str], limit: Duration) -> Result<Ended> {
@@ -174,6 +179,17 @@ impl Place {
     pub fn feed(&self, argv: &[&str], input: &str, limit: Duration) -> Result<Ended> {
         let words: Vec<&str> = self.enter.iter().map(String::as_str).chain(argv.iter().copied()).collect();
         run(&words, input, limit).with_context(|| format!("{}: {}", self.name, argv.join(" ")))
+    }
+
+    /// A process in its network namespace, as this machine numbers it: whoever holds the place, what runs there is known
+    /// by the namespace. The oldest of them, which lives as long as the place.
+    pub fn process(&self) -> Result<u32> {
+        let wanted = self.shell("readlink /proc/self/ns/net")?;
+        let all = std::fs::read_dir("/proc")?.flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net"));
+        let found = pids.filter(|pid| of(*pid).is_ok_and(|link| link.as_os_str() == wanted.trim())).min();
+        found.with_context(|| format!("no process of this machine is in the network namespace of {}", self.name))
     }
 
     /// Runs a shell line there that must succeed, and gives its output.
@@ -259,6 +275,13 @@ mod tests {
             here().feed(&["sh", "-c", "cat; echo $A; echo no >&2; exit 3"], "in", Duration::from_secs(5)).unwrap();
         assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(3), "in1\n", "no\n"));
         assert!(ended.success().unwrap_err().to_string().contains("no"));
+    }
+
+    #[test]
+    fn a_place_is_known_by_its_network_namespace() {
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let process = here().process().unwrap();
+        assert_eq!(std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap(), own);
     }
 
     #[test]

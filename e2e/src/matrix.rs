@@ -54,7 +54,7 @@ pub const BOTH_MODES: &[&str] = &["iptables", "nftables"];
 /// What a row needs of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// A control plane and two workers.
+    /// A control plane and two workers; without kube-proxy the control plane is enough.
     Plain,
     /// Five nodes, so that two may be down that nobody needs.
     FiveNodes,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::app;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, is_k3s};
 use crate::faults::{Fault, kube_proxy};
 use crate::page::{self, Seen};
 use crate::plugin::Plugin;
@@ -63,7 +63,7 @@ pub fn left_out(scenario: &str, provider: &str, proxy_mode: &str) -> Option<&'st
     if proxy_mode == "none" && !is_among(&WITHOUT_KUBE_PROXY) {
         return Some("it needs a kube-proxy");
     }
-    if provider != "k3d" {
+    if !is_k3s(provider) {
         return None;
     }
     if proxy_mode != "none" && is_among(&WITH_KUBE_PROXY_SET) {

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Subcommand, ValueEnum};
 
 use crate::provider::native::plan::{Places, ProxyMode, Request, check_name};
@@ -61,6 +61,9 @@ pub struct UpArgs {
     /// Install Docker where it is missing, and start a daemon of our own where none answers (provider kind; Debian, root)
     #[arg(long, conflicts_with = "no_install")]
     pub install: bool,
+    /// Of provider testcontainers, whose node lives as long as a suite
+    #[arg(skip)]
+    pub k3s_image: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -112,6 +115,10 @@ struct ShellArgs {
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Up(args) => {
+            ensure!(
+                args.provider != Provider::Testcontainers,
+                "the node of provider testcontainers ends with the command that starts it: use cargo xtask e2e --provider testcontainers"
+            );
             let descriptor = up(&args)?;
             print!("{}", how_to_use(&descriptor));
         }
@@ -141,7 +148,7 @@ pub fn up(args: &UpArgs) -> Result<Descriptor> {
         (false, true) => Install::Nothing,
         (false, false) => Install::Usual,
     };
-    provider::up(args.provider, request, install)
+    provider::up(args.provider, request, install, args.k3s_image.as_deref())
 }
 
 fn how_to_use(descriptor: &Descriptor) -> String {

@@ -1,5 +1,6 @@
-//! `cargo xtask e2e`: the live suite or the fault matrix, on a cluster of its own that is gone afterwards.
+//! `cargo xtask e2e`: the live suite or the fault matrix, on clusters of its own that are gone afterwards.
 
+mod among;
 mod matrix;
 mod report;
 
@@ -7,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ::e2e::cluster::is_k3s;
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum as _;
 
 use crate::cluster::{self, UpArgs};
 use crate::provider::native::plan::{Places, ProxyMode};
 use crate::provider::native::{self, Descriptor};
-use crate::provider::{self, Provider, k3d};
+use crate::provider::{self, Provider};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
+use among::{Among, Stop};
 
 /// Workers of a cluster when nothing is said.
 const WORKERS: u8 = 2;
@@ -51,7 +53,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     pub suite: Suite,
     #[arg(long, value_enum, default_value_t)]
-    pub provider: Provider,
+    pub provider: Among,
     /// Only the scenarios whose names hold this
     #[arg(long)]
     pub scenario: Option<String>,
@@ -69,6 +71,9 @@ pub struct Args {
     /// Install Docker where it is missing, and start a daemon of our own where none answers (provider kind; Debian, root)
     #[arg(long)]
     pub install: bool,
+    /// k3s' image and tag for provider testcontainers; by default that of the Kubernetes version
+    #[arg(long, value_name = "IMAGE:TAG")]
+    pub k3s_image: Option<String>,
     /// Worker nodes of the cluster that is made (2; the whole matrix also makes one with 4, and one of both families)
     #[arg(long, conflicts_with_all = ["cluster", "record"], value_parser = clap::value_parser!(u8).range(2..=10))]
     pub workers: Option<u8>,
@@ -95,13 +100,14 @@ impl Default for Args {
     fn default() -> Self {
         Self {
             suite: Suite::default(),
-            provider: Provider::default(),
+            provider: Among::default(),
             scenario: None,
             skip: Vec::new(),
             keep: false,
             proxy_mode: ProxyMode::default(),
             kubernetes_version: None,
             install: false,
+            k3s_image: None,
             workers: None,
             dual_stack: false,
             name: "e2e".to_owned(),
@@ -114,8 +120,8 @@ impl Default for Args {
 }
 
 impl Args {
-    fn version(&self) -> &str {
-        self.kubernetes_version.as_deref().unwrap_or_else(|| self.provider.default_version())
+    fn version(&self, provider: Provider) -> &str {
+        self.kubernetes_version.as_deref().unwrap_or_else(|| provider.default_version())
     }
 
     fn wants_dual_stack(&self) -> bool {
@@ -123,15 +129,48 @@ impl Args {
     }
 }
 
-/// Runs the suite as asked.
+/// Runs the suite as asked. Of several providers each that is there counts.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let played = suite(args);
-    report::write(&args.report, &title(args), &played)?;
+    run::catch_interrupts()?;
+    let several = args.provider == Among::All;
+    ensure!(
+        !several || (args.cluster.is_none() && !args.keep),
+        "--provider all makes one cluster after the other: leave --cluster and --keep away"
+    );
+    let mut stops = Vec::new();
+    for &provider in args.provider.providers() {
+        let args = &of_provider(args, provider);
+        let played = match require(args, provider) {
+            Err(why) if several => Ok(among::not_there(&why)),
+            required => required.and_then(|()| play_on(args, provider)),
+        };
+        let (version, mode) = (args.version(provider).to_owned(), args.proxy_mode);
+        stops.push(Stop { provider, version, mode, title: title(args, provider), played });
+        if run::interrupted() {
+            break;
+        }
+    }
+    report::write(&args.report, &stops)?;
+    if several {
+        print!("\n{}", among::table(&stops));
+        run::check()?;
+        return Ok(if among::good(&stops) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let played = stops.pop().map_or_else(|| Ok(Outcome::none()), |stop| stop.played);
     Ok(if played?.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What is played on this provider: one node of k3s without kube-proxy has a suite of its own.
+fn of_provider(args: &Args, provider: Provider) -> Args {
+    let args = args.clone();
+    if provider != Provider::Testcontainers {
+        return args;
+    }
+    Args { suite: Suite::Faults, proxy_mode: ProxyMode::None, workers: Some(0), dual_stack: false, ..args }
+}
+
 /// What is played, and where.
-fn title(args: &Args) -> String {
+fn title(args: &Args, provider: Provider) -> String {
     let suite = match args.suite {
         Suite::Live => "live suite",
         Suite::Faults => "fault matrix",
@@ -139,31 +178,55 @@ fn title(args: &Args) -> String {
     };
     let place = args.cluster.as_ref().map_or_else(
         || {
-            let provider = args.provider.to_possible_value();
-            let provider = provider.as_ref().map_or("", |value| value.get_name());
-            let mode = args.proxy_mode.name();
-            format!("provider {provider}, Kubernetes {}, kube-proxy {mode}", args.version())
+            let (mode, version) = (args.proxy_mode.name(), args.version(provider));
+            format!("provider {}, Kubernetes {version}, kube-proxy {mode}", provider.name())
         },
         |name| format!("cluster {name}"),
     );
     format!("{suite}, {place}")
 }
 
-/// Brings the cluster up, runs the suite, and takes the cluster down whatever happened.
-pub fn suite(args: &Args) -> Result<Outcome> {
-    args.provider.require()?;
+/// Fails, with what to do instead, where the suite cannot be played on this provider here.
+fn require(args: &Args, provider: Provider) -> Result<()> {
+    let native = Provider::Native.name();
+    let running = args.cluster.as_deref().map(cluster::loaded).transpose()?;
+    let (name, mode) = running.as_ref().map_or((provider.name(), args.proxy_mode.name()), |running| {
+        (running.provider.as_str(), running.proxy_mode.as_str())
+    });
     ensure!(
-        args.provider == Provider::Native || args.suite == Suite::Live,
-        "the fault matrix and the suite for IPv6 are played on provider native: leave --provider away"
+        args.suite != Suite::Faults || !is_k3s(name) || mode == ProxyMode::None.name(),
+        "the faults of kube-proxy need its DaemonSet, which k3s has not: play the fault matrix there by --proxy-mode none"
     );
-    run::catch_interrupts()?;
-    if args.provider == Provider::K3d && args.cluster.is_none() {
-        // Before anything is built for it.
-        k3d::require(args.version())?;
+    ensure!(
+        provider == Provider::Testcontainers || args.k3s_image.is_none(),
+        "--k3s-image is for --provider testcontainers: leave it away"
+    );
+    ensure!(
+        args.suite != Suite::DualStack || name == native,
+        "the suite for IPv6 is played on provider native: leave --provider away"
+    );
+    ensure!(
+        !args.record || name == native,
+        "docs/fault-matrix.md holds what was seen on provider native: leave --record away"
+    );
+    match running {
+        Some(running) if running.provider != native => Ok(()),
+        Some(_) => native::require_machine(),
+        None => provider.require(args.version(provider), args.proxy_mode, args.install, args.k3s_image.as_deref()),
     }
+}
+
+/// The suite on provider native.
+pub fn suite(args: &Args) -> Result<Outcome> {
+    require(args, Provider::Native)?;
+    play_on(args, Provider::Native)
+}
+
+/// Brings the cluster up, runs the suite, and takes the cluster down whatever happened.
+fn play_on(args: &Args, provider: Provider) -> Result<Outcome> {
     let binary = match &args.cluster {
         Some(running) => product_for(&cluster::loaded(running)?.provider)?,
-        None => product_for(args.provider.name())?,
+        None => product_for(provider.name())?,
     };
     // Built before the cluster starts: what does not compile needs none.
     let build = [&args.suite.cargo()[..], &["--no-run"]].concat();
@@ -174,8 +237,8 @@ pub fn suite(args: &Args) -> Result<Outcome> {
         Some(running) => play(running)?,
         None => {
             let mut all = Outcome::none();
-            for shape in shapes(args) {
-                all.add(on_its_own(args, shape, play)?);
+            for shape in shapes(args, provider) {
+                all.add(on_its_own(args, provider, shape, play)?);
             }
             all
         }
@@ -185,7 +248,7 @@ pub fn suite(args: &Args) -> Result<Outcome> {
         let text = matrix::table(&std::fs::read_to_string(results.path())?)?;
         println!("\n{text}");
         if args.record && outcome.good() {
-            matrix::record(args.proxy_mode, args.version(), &text)?;
+            matrix::record(args.proxy_mode, args.version(provider), &text)?;
         }
     }
     if outcome.good() {
@@ -203,27 +266,36 @@ struct Shape {
 }
 
 /// The clusters that are needed: the whole matrix has rows for a larger one, and for one of both families.
-fn shapes(args: &Args) -> Vec<Shape> {
+fn shapes(args: &Args, provider: Provider) -> Vec<Shape> {
     let asked = Shape { workers: args.workers.unwrap_or(WORKERS), dual_stack: args.wants_dual_stack() };
     let plain = args.workers.is_none() && !asked.dual_stack;
     if args.suite != Suite::Faults || !plain || args.quick || args.keep || args.scenario.is_some() {
         return vec![asked];
     }
+    if args.proxy_mode == ProxyMode::None {
+        return vec![asked];
+    }
     let five = Shape { workers: FIVE_NODES, ..asked };
     let both = Shape { dual_stack: true, ..asked };
-    // Which family a Service has does not depend on kube-proxy's mode.
-    let both = (args.proxy_mode == ProxyMode::Iptables).then_some(both);
+    // Which family a Service has does not depend on kube-proxy's mode. Only provider native has both.
+    let both = (args.proxy_mode == ProxyMode::Iptables && provider == Provider::Native).then_some(both);
     [asked, five].into_iter().chain(both).collect()
 }
 
 /// Plays on a cluster that is brought up for it, and taken down whatever happened.
-fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>) -> Result<Outcome> {
+fn on_its_own(
+    args: &Args,
+    provider: Provider,
+    shape: Shape,
+    play: impl Fn(&str) -> Result<Outcome>,
+) -> Result<Outcome> {
     let mut up = up_args(&args.name);
-    up.provider = args.provider;
+    up.provider = provider;
     (up.workers, up.dual_stack) = (shape.workers, shape.dual_stack);
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
     up.install = args.install;
+    up.k3s_image = args.k3s_image.clone();
     cluster::up(&up)?;
     let played = play(&args.name);
     if args.keep {
@@ -240,11 +312,6 @@ fn on_its_own(args: &Args, shape: Shape, play: impl Fn(&str) -> Result<Outcome>)
 fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
     let places = Places::new(cluster);
     let descriptor = cluster::loaded(cluster)?;
-    ensure!(
-        descriptor.provider == "native" || args.suite == Suite::Live,
-        "cluster {cluster} is one of provider {}: the fault matrix and the suite for IPv6 are played on provider native",
-        descriptor.provider
-    );
     let left_out = left_out(args, &descriptor)?;
     let mut command = args.suite.cargo().to_vec();
     command.extend(["--", "--test-threads=1"]);
@@ -275,7 +342,7 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
 /// The scenarios that such a cluster cannot play, each with the reason.
 fn left_out(args: &Args, cluster: &Descriptor) -> Result<Vec<(String, &'static str)>> {
     let (provider, proxy_mode) = (cluster.provider.as_str(), cluster.proxy_mode.as_str());
-    if args.suite != Suite::Live || (provider != k3d::NAME && proxy_mode != ProxyMode::None.name()) {
+    if args.suite != Suite::Live || (!is_k3s(provider) && proxy_mode != ProxyMode::None.name()) {
         return Ok(Vec::new());
     }
     let asked = |name: &String| {
@@ -301,7 +368,7 @@ fn table(tests: &[(String, String, Duration)]) -> String {
 
 /// Builds the product as the nodes of such a cluster can run it: those of k3s have no C library.
 fn product_for(provider: &str) -> Result<PathBuf> {
-    if provider != k3d::NAME {
+    if !is_k3s(provider) {
         return product();
     }
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -341,6 +408,7 @@ pub fn up_args(name: &str) -> UpArgs {
         dual_stack: false,
         no_install: false,
         install: false,
+        k3s_image: None,
     }
 }
 

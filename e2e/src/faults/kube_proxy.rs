@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, Node, is_k3s};
 use crate::condition::until;
 use crate::faults::Fault;
 
@@ -38,10 +38,10 @@ pub fn unscheduled() -> Fault {
 
 /// The code that leads where kube-proxy runs nowhere: it is not scheduled, k3s was told to run none, or there is none.
 pub fn nowhere(cluster: &Cluster) -> &'static str {
-    match cluster.provider.as_str() {
+    match is_k3s(&cluster.provider) {
         _ if cluster.has_kube_proxy() => "BA3002",
-        "k3d" => "BA3016",
-        _ => "BA3001",
+        true => "BA3016",
+        false => "BA3001",
     }
 }
 

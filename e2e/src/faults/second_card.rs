@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::app::PORT;
 use crate::cluster::{Cluster, Place};
@@ -23,7 +23,7 @@ pub fn strict() -> Fault {
 fn join(cluster: &Cluster) -> Result<()> {
     let node = &cluster.control_plane()?.place;
     let (gateway, public) = (&cluster.gateway, &cluster.public_address);
-    let ends = (pid(gateway)?, pid(node)?);
+    let ends = (gateway.process()?, node.process()?);
     let here = Place { name: "this machine".to_owned(), enter: Vec::new() };
     // Both ends are made where they belong.
     here.shell(&format!("ip link add name {LINK} netns {} type veth peer name {CARD} netns {}", ends.0, ends.1))?;
@@ -42,10 +42,4 @@ fn part(cluster: &Cluster) -> Result<()> {
     cluster.gateway.shell(&format!("nft '{table}; delete {table};'; ip link del {LINK} 2>/dev/null || true"))?;
     // What conntrack remembers of it would lead the browser there for a while.
     cluster.gateway.run(&["conntrack", "-F"], Duration::from_secs(10)).map(drop)
-}
-
-/// The first process of a member, as this machine counts.
-fn pid(place: &Place) -> Result<&str> {
-    let target = place.enter.iter().find_map(|word| word.strip_prefix("--target="));
-    target.with_context(|| format!("{} is no member of a native cluster", place.name))
 }

@@ -3,17 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::json;
 
 use crate::cluster::{Cluster, Place};
-use crate::condition::until;
 use crate::faults::background::Background;
 use crate::faults::{Fault, kubeconfig};
 
@@ -99,23 +97,10 @@ fn lay(near: TcpStream, far: TcpStream) -> Result<()> {
 
 /// Runs `work` on a thread of its own in the place's network namespace: a socket belongs to the one it was made in.
 fn within<T: Send>(place: &Place, work: impl FnOnce() -> std::io::Result<T> + Send) -> Result<T> {
-    let own = std::fs::read_link("/proc/self/ns/net")?;
-    let words: Vec<&str> = place.enter.iter().map(String::as_str).chain(["cat"]).collect();
-    let (program, args) = words.split_first().context("a place without a way in")?;
-    let mut holder = Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-    let path = format!("/proc/{}/ns/net", holder.id());
-    let namespace = until("the place's network namespace", Duration::from_secs(5), || {
-        ensure!(std::fs::read_link(&path)? != own, "it has not entered yet");
-        Ok(std::fs::File::open(&path)?)
-    });
-    let done = namespace.and_then(|namespace| {
-        let inside = || -> Result<T> {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(work()?)
-        };
-        std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|_| anyhow::bail!("the thread panicked"))
-    });
-    drop(holder.stdin.take());
-    holder.wait()?;
-    done
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", place.process()?))?;
+    let inside = || -> Result<T> {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(work()?)
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|_| anyhow::bail!("the thread panicked"))
 }

@@ -11,6 +11,7 @@ mod node;
 mod pairs;
 mod policy;
 mod service;
+mod without_kube_proxy;
 mod workload;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         policy::rows(),
         harmless::rows(),
         pairs::rows(),
+        without_kube_proxy::rows(),
     ];
     let rows = lines.into_iter().flatten();
     let mode = cluster.proxy_mode.as_str();

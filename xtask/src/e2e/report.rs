@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::among::Stop;
 use crate::suite::Outcome;
 
 /// Where it is written.
@@ -22,14 +23,15 @@ pub struct Files {
 }
 
 /// Writes what was asked for. A suite that could not be played is written as well.
-pub fn write(files: &Files, title: &str, played: &Result<Outcome>) -> Result<()> {
-    let cases = cases(played);
+pub fn write(files: &Files, stops: &[Stop]) -> Result<()> {
+    let suites: Vec<_> = stops.iter().map(|stop| (stop.title.as_str(), cases(&stop.played))).collect();
     if let Some(path) = &files.junit {
-        std::fs::write(path, junit(title, &cases)).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::write(path, junit(&suites)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &files.summary {
+        let text: String = suites.iter().map(|(title, cases)| summary(title, cases)).collect();
         let file = OpenOptions::new().create(true).append(true).open(path);
-        file.and_then(|mut file| file.write_all(summary(title, &cases).as_bytes()))
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
@@ -85,12 +87,16 @@ fn seconds(cases: &[Case]) -> f64 {
     cases.iter().map(|case| case.took.as_secs_f64()).sum()
 }
 
-fn junit(title: &str, cases: &[Case]) -> String {
+fn junit(suites: &[(&str, Vec<Case>)]) -> String {
+    let inner: String = suites.iter().map(|(title, cases)| junit_suite(title, cases)).collect();
+    format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n{inner}</testsuites>\n")
+}
+
+fn junit_suite(title: &str, cases: &[Case]) -> String {
     let (title, seconds, (_, failed, skipped)) = (xml(title), seconds(cases), counts(cases));
-    let head = format!("name=\"{title}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\"", cases.len());
     let mut text = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {head} time=\"{seconds:.3}\">\n  \
-         <testsuite {head} skipped=\"{skipped}\" time=\"{seconds:.3}\">\n"
+        "  <testsuite name=\"{title}\" tests=\"{}\" failures=\"{failed}\" errors=\"0\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n",
+        cases.len()
     );
     for Case { name, end, took } in cases {
         let inner = match end {
@@ -103,7 +109,7 @@ fn junit(title: &str, cases: &[Case]) -> String {
         let _ =
             writeln!(text, "    <testcase classname=\"{title}\" name=\"{name}\" time=\"{took:.3}\">{inner}</testcase>");
     }
-    text + "  </testsuite>\n</testsuites>\n"
+    text + "  </testsuite>\n"
 }
 
 /// As the value of an attribute (XML 1.0, 2.2 and 3.3.3): what XML cannot hold becomes U+FFFD.
@@ -148,6 +154,8 @@ fn cell(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::provider::Provider;
+    use crate::provider::native::plan::ProxyMode;
 
     fn outcome() -> Outcome {
         let mut outcome = Outcome::none();
@@ -161,14 +169,14 @@ mod tests {
 
     #[test]
     fn junit_tells_good_bad_and_not_played() {
-        let text = junit("live suite & more", &cases(&Ok(outcome())));
+        let text = junit(&[("live suite & more", cases(&Ok(outcome())))]);
         let head = "name=\"live suite &amp; more\" tests=\"4\" failures=\"1\" errors=\"0\"";
         let class = "classname=\"live suite &amp; more\"";
         assert_eq!(
             text,
             format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>
-<testsuites {head} time=\"21.500\">
+<testsuites>
   <testsuite {head} skipped=\"2\" time=\"21.500\">
     <testcase {class} name=\"s01_&lt;a&gt;\" time=\"1.500\"></testcase>
     <testcase {class} name=\"s02_b|c\" time=\"20.000\"><failure message=\"failed; the log says what was seen\"/></testcase>
@@ -212,14 +220,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (junit, summary) = (folder.path().join("a.xml"), folder.path().join("a.md"));
         let files = Files { junit: Some(junit.clone()), summary: Some(summary.clone()) };
-        for title in ["first", "second"] {
-            write(&files, title, &Ok(outcome())).unwrap();
-        }
-        assert!(std::fs::read_to_string(junit).unwrap().contains("<testsuites name=\"second\""));
+        let stop = |title: &str| Stop {
+            provider: Provider::Native,
+            version: "v1.37.2".to_owned(),
+            mode: ProxyMode::Iptables,
+            title: title.to_owned(),
+            played: Ok(outcome()),
+        };
+        write(&files, &[stop("zeroth")]).unwrap();
+        write(&files, &[stop("first"), stop("second")]).unwrap();
+        let xml = std::fs::read_to_string(junit).unwrap();
+        assert!(xml.contains("<testsuite name=\"first\"") && xml.contains("<testsuite name=\"second\""), "{xml}");
+        assert!(!xml.contains("zeroth"), "{xml}");
         let text = std::fs::read_to_string(summary).unwrap();
-        assert!(text.starts_with("### first\n") && text.contains("\n### second\n"));
-        write(&Files::default(), "nothing", &Ok(outcome())).unwrap();
+        assert!(text.starts_with("### zeroth\n") && text.contains("\n### second\n"), "{text}");
+        write(&Files::default(), &[stop("nothing")]).unwrap();
         let nowhere = Files { junit: Some(folder.path().join("no/a.xml")), summary: None };
-        assert!(write(&nowhere, "x", &Ok(outcome())).unwrap_err().to_string().contains("no/a.xml"));
+        assert!(write(&nowhere, &[stop("x")]).unwrap_err().to_string().contains("no/a.xml"));
     }
 }

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use docker::cluster;
+use k3d::testcontainers;
 use native::descriptor::Descriptor;
 use native::plan::{Places, ProxyMode, Request};
 use native::teardown;
@@ -26,6 +28,8 @@ pub enum Provider {
     Kind,
     /// k3d: k3s nodes as Docker containers
     K3d,
+    /// testcontainers: one node of k3s without kube-proxy, as long as a suite runs
+    Testcontainers,
 }
 
 /// What may be installed on the machine when it is missing.
@@ -41,11 +45,17 @@ pub enum Install {
 }
 
 impl Provider {
-    /// Fails with what to do instead where this provider cannot be used.
-    pub fn require(self) -> Result<()> {
+    /// Fails with what to do instead where no such cluster can be held here. With `install` what can be installed is no
+    /// hindrance.
+    pub fn require(self, version: &str, proxy_mode: ProxyMode, install: bool, image: Option<&str>) -> Result<()> {
         match self {
+            Self::Native if proxy_mode == ProxyMode::None => {
+                bail!("provider native always has a kube-proxy: --proxy-mode none needs --provider kind or k3d")
+            }
             Self::Native => native::require_machine(),
-            Self::Kind | Self::K3d => Ok(()),
+            Self::Kind => kind::require(version, install),
+            Self::K3d => k3d::require(version).map(drop),
+            Self::Testcontainers => testcontainers::require(version, image).map(drop),
         }
     }
 
@@ -53,15 +63,14 @@ impl Provider {
     pub fn default_version(self) -> &'static str {
         match self {
             Self::Kind => kind::host().release().kubernetes,
-            Self::K3d => k3d::default_version(),
+            Self::K3d | Self::Testcontainers => k3d::default_version(),
             Self::Native => native::DEFAULT_VERSION,
         }
     }
 }
 
 /// Brings a cluster up and gives its description; on any failure nothing of it is left.
-pub fn up(provider: Provider, request: Request, install: Install) -> Result<Descriptor> {
-    provider.require()?;
+pub fn up(provider: Provider, request: Request, install: Install, image: Option<&str>) -> Result<Descriptor> {
     if let Some(running) = provider_of(&request.name)
         && running != provider
     {
@@ -74,10 +83,11 @@ pub fn up(provider: Provider, request: Request, install: Install) -> Result<Desc
     match provider {
         Provider::Kind => kind::up(request, install == Install::Docker),
         Provider::K3d => k3d::up(request, install == Install::Docker),
-        Provider::Native if request.proxy_mode == ProxyMode::None => {
-            bail!("provider native always has a kube-proxy: --proxy-mode none needs --provider kind or k3d")
+        Provider::Testcontainers => testcontainers::up(&request, image),
+        Provider::Native => {
+            provider.require(&request.version, request.proxy_mode, false, None)?;
+            native::up(request, install != Install::Nothing)
         }
-        Provider::Native => native::up(request, install != Install::Nothing),
     }
 }
 
@@ -88,6 +98,7 @@ impl Provider {
             Self::Native => "native",
             Self::Kind => kind::NAME,
             Self::K3d => k3d::NAME,
+            Self::Testcontainers => testcontainers::NAME,
         }
     }
 }
@@ -98,41 +109,44 @@ fn provider_of(name: &str) -> Option<Provider> {
     Some(match descriptor.provider.as_str() {
         kind::NAME => Provider::Kind,
         k3d::NAME => Provider::K3d,
+        testcontainers::NAME => Provider::Testcontainers,
         _ => Provider::Native,
     })
 }
 
 /// Whether its members are containers, whichever command made them.
 fn is_in_docker(name: &str) -> bool {
-    matches!(provider_of(name), Some(Provider::Kind | Provider::K3d)) || kind::names().iter().any(|other| other == name)
+    provider_of(name).is_some_and(|provider| provider != Provider::Native)
+        || cluster::names().iter().any(|other| other == name)
 }
 
 /// The names of all clusters of which anything is left.
 pub fn names() -> Vec<String> {
-    let all: BTreeSet<String> = teardown::names().into_iter().chain(kind::names()).collect();
+    let all: BTreeSet<String> = teardown::names().into_iter().chain(cluster::names()).collect();
     all.into_iter().collect()
 }
 
 /// The running members of a cluster, by name.
 pub fn running(name: &str) -> Vec<String> {
-    if is_in_docker(name) { kind::running(name) } else { native::running(name) }
+    if is_in_docker(name) { cluster::running(name) } else { native::running(name) }
 }
 
 /// Ends all that belongs to the cluster. With `keep_client` the external client stays, with what runs in it, for the next
 /// cluster of this name.
 pub fn down(name: &str, keep_client: bool) -> Result<()> {
-    if is_in_docker(name) { kind::down(name, keep_client) } else { teardown::down(name, keep_client) }
+    if is_in_docker(name) { cluster::down(name, keep_client) } else { teardown::down(name, keep_client) }
 }
 
 /// Ends what a killed run left that belongs to no cluster.
 pub fn close() -> Result<()> {
-    kind::close()
+    cluster::close()
 }
 
 /// Keeps what can be learnt of a cluster on which something went wrong, and says where.
 pub fn keep_evidence(name: &str) -> Result<Option<PathBuf>> {
     match provider_of(name) {
         Some(Provider::K3d) => k3d::keep_evidence(name),
+        Some(Provider::Testcontainers) => testcontainers::keep_evidence(name),
         _ if is_in_docker(name) => kind::keep_evidence(name),
         _ => Ok(None),
     }

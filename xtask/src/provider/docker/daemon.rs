@@ -5,9 +5,9 @@
 //! leaves the machine, and rules and settings of the machine's own network stay as they are. What is left on the machine is
 //! a folder in the cache (images, so that the next run need not load them) and, while it runs, one cgroup.
 
+use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process};
 use serde_json::json;
 
-use crate::provider::native::{build, cgroup, member};
+use crate::provider::native::{build, cgroup, member, processes::apart};
 use crate::run;
 
 /// The hidden subcommand of the first process; the daemon is found by it.
@@ -59,24 +59,9 @@ pub fn start() -> Result<()> {
     fs::write(folder.join("daemon.json"), configuration(&folder).to_string())?;
     let log = folder.join("dockerd.log");
     let said = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    // A session of its own: Ctrl-C on this terminal is for the command, not for what it has started.
-    let mut child = Command::new("setsid")
-        .args(["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--propagation", "private"])
-        .arg(std::env::current_exe().context("cannot find this program's own file")?)
-        .args([COMMAND, "--folder"])
-        .arg(&folder)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(said)
-        .process_group(0)
-        .spawn()
-        .context("cannot start setsid and unshare (package util-linux)")?;
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line)?;
-    }
-    let words = |error: anyhow::Error| {
+    let words = [COMMAND, "--folder"].map(OsString::from).into_iter().chain([folder.clone().into()]);
+    let (mut child, begun) = apart(&[], &words.collect::<Vec<_>>(), said)?;
+    let explained = |error: anyhow::Error| {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         error.context(format!(
@@ -91,7 +76,7 @@ pub fn start() -> Result<()> {
         }
         std::os::unix::net::UnixStream::connect(socket()?).map(drop).context("its socket")
     };
-    let started = if line.trim() == READY {
+    let started = if begun == READY {
         run::wait_for("the start of a Docker daemon of our own", STARTING, || match answers() {
             Err(error) if processes()?.is_empty() => Ok(Err(error)),
             Err(error) => Err(error),
@@ -102,7 +87,7 @@ pub fn start() -> Result<()> {
         Err(anyhow::anyhow!("a Docker daemon of our own did not start"))
     };
     if let Err(error) = started {
-        let error = words(error);
+        let error = explained(error);
         let interrupted = run::forget_interrupt();
         let stopped = stop();
         if interrupted {
@@ -169,7 +154,7 @@ fn signal(signal: Signal) -> Result<()> {
 }
 
 fn remove_leftovers(folder: &Path) -> Result<()> {
-    cgroup::remove_top(CGROUP)?;
+    cgroup::remove_below(CGROUP)?;
     let data = data(folder);
     if fs::read_dir(data.join("containers")).is_ok_and(|mut entries| entries.next().is_some()) {
         fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;

@@ -1,6 +1,11 @@
-//! The Docker daemon that holds the clusters of providers `kind` and `k3d`: the user's where one answers, else one of our own.
+//! The Docker daemon that holds the clusters of the providers with containers: the user's where one answers, else one of our
+//! own; and what is the same of all such clusters.
 
+pub mod around;
+pub mod cluster;
 pub mod daemon;
+pub mod evidence;
+pub mod network;
 pub mod nodes;
 pub mod stand_in;
 
@@ -147,13 +152,18 @@ pub fn find(install: bool) -> Result<Docker> {
         },
     };
     run::check()?;
-    if !install || !rustix::process::geteuid().is_root() {
+    if !may_start(install) {
         bail!("{}", refusal.sentence());
     }
     packages::ensure_these(PACKAGES, true)?;
     println!("no Docker daemon answers: one of our own is started, for this run");
     daemon::start()?;
     own()?.context("the daemon of our own does not answer")
+}
+
+/// Whether a daemon of our own may be started where none answers.
+pub fn may_start(install: bool) -> bool {
+    install && rustix::process::geteuid().is_root()
 }
 
 /// The daemons that answer now, to look for what is left.

@@ -38,6 +38,15 @@ pub fn tools_image() -> String {
     format!("ghcr.io/k3d-io/k3d-tools:{}", VERSION.trim_start_matches('v'))
 }
 
+/// What each server of k3s is told.
+pub fn server() -> [String; 3] {
+    [
+        format!("--tls-san={PUBLIC_ADDRESS}"),
+        "--disable=traefik,servicelb,metrics-server,local-storage".to_owned(),
+        format!("--cluster-cidr={POD_RANGE}"),
+    ]
+}
+
 /// A cluster as k3d shall make it.
 pub struct Wanted<'a> {
     pub name: &'a str,
@@ -90,9 +99,9 @@ options:
         network = wanted.network,
     );
     let mut add = |arg: &str, nodes: &str| text.push_str(&format!("    - arg: {arg}\n      nodeFilters: {nodes}\n"));
-    add(&format!("--tls-san={PUBLIC_ADDRESS}"), servers);
-    add("--disable=traefik,servicelb,metrics-server,local-storage", servers);
-    add(&format!("--cluster-cidr={POD_RANGE}"), servers);
+    for word in server() {
+        add(&word, servers);
+    }
     match wanted.proxy_mode {
         ProxyMode::Iptables => {}
         ProxyMode::Nftables => add("--kube-proxy-arg=proxy-mode=nftables", everywhere),

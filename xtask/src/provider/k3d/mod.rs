@@ -4,6 +4,7 @@
 //! k3s has no image that could be built here of packages: where no registry gives it, nothing is started, and that is said.
 
 mod config;
+pub mod testcontainers;
 
 use std::fs;
 use std::io::Write;
@@ -13,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::docker::around::{self, Around, READY};
 use super::docker::nodes::Maker;
-use super::docker::{self, Docker};
-use super::kind::network;
-use super::kind::{self, Around, evidence, node_image};
+use super::docker::{self, Docker, cluster, evidence, network};
+use super::kind::{self, node_image};
 use super::native::cgroup;
 use super::native::descriptor::{Descriptor, Node};
 use super::native::plan::{self, Places, ProxyMode, Request};
@@ -61,8 +62,10 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     }
     run::catch_interrupts()?;
     let (docker, k3d) = require(&request.version)?;
-    kind::begin(&MAKER, &docker, &request, keep_evidence, |places| {
-        Start { docker: &docker, request: &request, places }.run(&k3d, install)
+    let image = config::image(&request.version);
+    cluster::begin(&MAKER, &docker, &request, keep_evidence, |places| {
+        let start = Start { maker: &MAKER, docker: &docker, request: &request, places };
+        start.run(install, |shared| start.create(&k3d, &image, shared))
     })
 }
 
@@ -73,14 +76,14 @@ pub fn require(version: &str) -> Result<(Docker, PathBuf)> {
     // A daemon of our own would have no way to k3s' image, so none is started.
     let docker = docker::find(false).context("NOT RUN: provider k3d needs a Docker daemon that reaches a registry")?;
     for image in [config::image(version), config::tools_image()] {
-        must_be_had(&docker, &image)?;
+        must_be_had(NAME, &docker, &image)?;
     }
     let k3d = PROGRAM.ensure().with_context(|| format!("NOT RUN: provider k3d needs k3d {}", PROGRAM.version))?;
     Ok((docker, k3d))
 }
 
 /// Fails where the daemon neither has an image nor gets it.
-fn must_be_had(docker: &Docker, image: &str) -> Result<()> {
+fn must_be_had(provider: &str, docker: &Docker, image: &str) -> Result<()> {
     if node_image::is_there(docker, image) {
         return Ok(());
     }
@@ -95,14 +98,18 @@ fn must_be_had(docker: &Docker, image: &str) -> Result<()> {
     };
     run::check()?;
     bail!(
-        "NOT RUN: provider k3d needs the image {image}, and {why}\n  load it from elsewhere (docker load), or use --provider kind, which builds its image where no registry answers"
+        "NOT RUN: provider {provider} needs the image {image}, and {why}\n  load it from elsewhere (docker load), or use --provider kind, which builds its image where no registry answers"
     )
 }
 
 /// Keeps what can be learnt of a cluster on which something went wrong: the nodes' logs besides the rest.
 pub fn keep_evidence(cluster: &str) -> Result<Option<PathBuf>> {
-    evidence::keep(&MAKER, &["kubectl"], cluster, |docker, folder| {
-        let nodes = MAKER.containers(docker, cluster, None)?;
+    keep_evidence_of(&MAKER, cluster)
+}
+
+fn keep_evidence_of(maker: &Maker, cluster: &str) -> Result<Option<PathBuf>> {
+    evidence::keep(maker, &["kubectl"], cluster, |docker, folder| {
+        let nodes = maker.containers(docker, cluster, None)?;
         for node in &nodes {
             // Both streams in their order.
             let words = [&["sh", "-c", "exec \"$@\" 2>&1", "sh"].map(String::from)[..], &docker.words()].concat();
@@ -116,24 +123,25 @@ pub fn keep_evidence(cluster: &str) -> Result<Option<PathBuf>> {
 
 /// A cluster that is being made.
 struct Start<'s> {
+    maker: &'s Maker,
     docker: &'s Docker,
     request: &'s Request,
     places: &'s Places,
 }
 
 impl Start<'_> {
-    fn run(&self, k3d: &Path, install: bool) -> Result<Descriptor> {
+    /// `create` makes the nodes; it is given the folder that all members shall see.
+    fn run(&self, install: bool, create: impl FnOnce(&Path) -> Result<()>) -> Result<Descriptor> {
         let (docker, request) = (self.docker, self.request);
         // Client and gateway have programs that k3s' image lacks.
         let beside = node_image::ensure(docker, kind::host().release().kubernetes, install)?;
         let clock = Instant::now();
         let step = |what: &str| println!("  {:5.1} s  {what}", clock.elapsed().as_secs_f32());
         let around = Around::prepare(docker, request, self.places, &beside, install, &step)?;
-        let image = config::image(&request.version);
-        self.create(k3d, &image, &around.shared).map_err(explained)?;
-        step("k3d has made the nodes");
-        let nodes = MAKER.nodes(docker, &request.name, &network::nodes_network(&request.name))?;
-        let first = nodes.first().filter(|node| node.control_plane).context("k3d made no server")?;
+        create(&around.shared).map_err(explained)?;
+        step(&format!("{} has made the nodes", self.maker.name));
+        let nodes = self.maker.nodes(docker, &request.name, &network::nodes_network(&request.name))?;
+        let first = nodes.first().filter(|node| node.control_plane).context("there is no server")?;
         around.translate(first)?;
         self.pull_what_pods_need(first, &nodes)?;
         step("images of the add-ons pulled");
@@ -142,7 +150,7 @@ impl Start<'_> {
         self.wait_until_ready(first, &nodes)?;
         step("nodes and add-ons ready");
         let first = first.clone();
-        around.describe(NAME, nodes, |args| self.kubectl(&first, args))
+        around.describe(self.maker.name, nodes, |args| self.kubectl(&first, args))
     }
 
     fn create(&self, k3d: &Path, image: &str, shared: &Path) -> Result<()> {
@@ -168,7 +176,7 @@ impl Start<'_> {
     /// can start anywhere later.
     fn pull_what_pods_need(&self, first: &Node, nodes: &[Node]) -> Result<()> {
         let path = "jsonpath={.spec.template.spec.containers[*].image}";
-        let dns = run::wait_for("the add-ons of k3s", kind::READY, || {
+        let dns = run::wait_for("the add-ons of k3s", READY, || {
             let image = self.kubectl(first, &["get", "-n", "kube-system", "deployment/coredns", "-o", path])?;
             ensure!(!image.trim().is_empty(), "CoreDNS has no image");
             Ok(image.trim().to_owned())
@@ -187,7 +195,7 @@ impl Start<'_> {
         let kubectl = around.shared.join("kubectl").display().to_string();
         docker.run(&["cp", &format!("{}:/usr/bin/kubectl", network::client(name)), &kubectl])?;
         around.settle(nodes)?;
-        kind::give_client(docker, name, &docker.exec(&first.name, &["cat", ADMIN])?)
+        around::give_client(docker, name, &docker.exec(&first.name, &["cat", ADMIN])?)
     }
 
     fn kubectl(&self, node: &Node, args: &[&str]) -> Result<String> {
@@ -197,16 +205,16 @@ impl Start<'_> {
     fn wait_until_ready(&self, first: &Node, nodes: &[Node]) -> Result<()> {
         for node in nodes {
             let words = ["wait", &format!("node/{}", node.name), "--for=condition=Ready", "--timeout=60s"];
-            run::wait_for("the nodes", kind::READY, || self.kubectl(first, &words).map(drop))?;
+            run::wait_for("the nodes", READY, || self.kubectl(first, &words).map(drop))?;
         }
         if self.request.proxy_mode != ProxyMode::None {
             // Without a kube-proxy nothing in a pod reaches the API server.
             let words = ["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=60s"];
-            run::wait_for("the add-ons", kind::READY, || self.kubectl(first, &words).map(drop))?;
+            run::wait_for("the add-ons", READY, || self.kubectl(first, &words).map(drop))?;
         }
         // The shipped manifests ask for the label as kubeadm writes it. k3s writes its own once, when it starts.
         let path = format!("jsonpath={{.metadata.labels.{}}}", CONTROL_PLANE.replace('.', "\\."));
-        run::wait_for("k3s' label of the control plane", kind::READY, || {
+        run::wait_for("k3s' label of the control plane", READY, || {
             let value = self.kubectl(first, &["get", "node", &first.name, "-o", &path])?;
             ensure!(value.trim() == "true", "it is {value:?}");
             Ok(())
@@ -222,13 +230,13 @@ fn command(docker: &Docker, k3d: &Path, kubeconfig: &Path) -> Command {
     command
 }
 
-/// k3d asks for privileged containers, by Docker's API: nobody can stand in for it as for kind.
+/// k3d and testcontainers ask for privileged containers by Docker's API: nobody can stand in for them as for kind.
 fn explained(error: anyhow::Error) -> anyhow::Error {
     if !format!("{error:#}").contains("unable to apply caps") {
         return error;
     }
     error.context(
-        "NOT RUN: k3d asks for privileged containers, and Docker cannot give them every right here (CAP_SYS_RESOURCE is missing)\n  use --provider kind or --provider native",
+        "NOT RUN: k3s is started in a privileged container, and Docker cannot give it every right here (CAP_SYS_RESOURCE is missing)\n  use --provider kind or --provider native",
     )
 }
 
@@ -251,7 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = config::image("v1.35.5");
         let refuses = "test \"$1\" = pull && echo 'Error response from daemon: Get \"https://registry-1.docker.io/v2/\": dial tcp: connection refused' >&2; exit 1";
-        let said = must_be_had(&fake::docker(folder.path(), refuses), &image).unwrap_err().to_string();
+        let said = must_be_had(NAME, &fake::docker(folder.path(), refuses), &image).unwrap_err().to_string();
         for words in [
             "NOT RUN: provider k3d needs the image rancher/k3s:v1.35.5-k3s1, and it cannot be pulled: ",
             "connection refused",
@@ -260,7 +268,7 @@ mod tests {
             assert!(said.contains(words), "{said}");
         }
         let there = fake::docker(folder.path(), "test \"$1\" = image");
-        must_be_had(&there, &image).unwrap();
+        must_be_had(NAME, &there, &image).unwrap();
     }
 
     #[test]
@@ -269,7 +277,7 @@ mod tests {
         let asked = folder.path().join("asked");
         let script = format!("echo \"$@\" >>{}; exit 1", asked.display());
         let docker = fake::own(folder.path(), &script);
-        let said = must_be_had(&docker, "rancher/k3s:v1").unwrap_err().to_string();
+        let said = must_be_had(NAME, &docker, "rancher/k3s:v1").unwrap_err().to_string();
         assert!(said.contains("and the Docker daemon has no way out of this machine\n"), "{said}");
         assert!(lines(&asked).iter().all(|line| !line.contains("pull")), "{:?}", lines(&asked));
     }
@@ -287,7 +295,7 @@ mod tests {
         let request = request(ProxyMode::None);
         let mut places = Places::new("e2e");
         places.data = folder.path().join("data");
-        let start = Start { docker: &docker, request: &request, places: &places };
+        let start = Start { maker: &MAKER, docker: &docker, request: &request, places: &places };
         start.create(&k3d, "rancher/k3s:v1.35.5-k3s1", Path::new("/c/client")).unwrap();
         let seen_lines = lines(&seen);
         assert_eq!(seen_lines[..3], ["cluster", "create", "--config"]);
@@ -303,7 +311,7 @@ mod tests {
     #[test]
     fn rights_that_docker_cannot_give_are_named() {
         let said = anyhow::anyhow!("OCI runtime create failed: unable to apply caps: operation not permitted: unknown");
-        assert!(format!("{:#}", explained(said)).starts_with("NOT RUN: k3d asks for privileged containers"));
+        assert!(format!("{:#}", explained(said)).starts_with("NOT RUN: k3s is started in a privileged container"));
         assert_eq!(explained(anyhow::anyhow!("other")).to_string(), "other");
     }
 
@@ -334,7 +342,7 @@ mod tests {
             containerd_socket: String::new(),
         };
         let (request, places) = (request(ProxyMode::Iptables), Places::new("e2e"));
-        let start = Start { docker: &docker, request: &request, places: &places };
+        let start = Start { maker: &MAKER, docker: &docker, request: &request, places: &places };
         start.pull_what_pods_need(&node("a"), &[node("a")]).unwrap();
         assert_eq!(lines(&seen), ["rancher/mirrored-pause:3.6", "rancher/mirrored-coredns-coredns:1.12.1"]);
         fs::write(&containerd, "version = 3\n  sandbox = \"rancher/mirrored-pause:3.10\"\n").unwrap();

@@ -1,30 +1,23 @@
-//! Provider `kind`: the nodes are containers that the `kind` command makes, reached by `docker exec`. On the machine
-//! itself a cluster leaves two folders named after it, and with Docker two networks and what is attached to them.
+//! Provider `kind`: the nodes are containers that the `kind` command makes, reached by `docker exec`.
 
 pub mod config;
-pub mod evidence;
 pub mod image;
-pub mod network;
 pub mod node_image;
 
-use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use super::docker::around::{self, Around, READY};
 use super::docker::nodes::Maker;
-use super::docker::{self, Docker, daemon, stand_in};
-use super::host_settings;
-use super::native::descriptor::{CLIENT_KUBECONFIG, Descriptor, Gateway, Member, Node};
-use super::native::plan::{self, POD_RANGE, PUBLIC_ADDRESS, Places, ProxyMode, Request};
-use super::native::{cgroup, limits, lock, node::CONTAINERD_SOCKET, packages, teardown};
-use super::standin;
+use super::docker::{self, Docker, cluster, evidence, network, stand_in};
+use super::native::descriptor::{Descriptor, Node};
+use super::native::plan::{self, POD_RANGE, Places, ProxyMode, Request};
+use super::native::{cgroup, limits, node::CONTAINERD_SOCKET};
 use crate::go_program::Program;
 use crate::run;
 use config::Host;
-use network::{LABEL, Range};
 
 /// The provider's name in a descriptor.
 pub const NAME: &str = "kind";
@@ -39,12 +32,6 @@ const MAKER: Maker = Maker {
 };
 /// Where kubeadm leaves the administrator's kubeconfig on the control plane.
 const ADMIN: &str = "--kubeconfig=/etc/kubernetes/admin.conf";
-
-/// How long nodes and add-ons may take until they are ready.
-pub const READY: Duration = Duration::from_secs(120);
-
-/// How long its end may take.
-const ENDING: Duration = Duration::from_secs(60);
 
 /// What this machine is like.
 pub fn host() -> Host {
@@ -61,171 +48,15 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
     }
     run::catch_interrupts()?;
     let docker = docker::find(install)?;
-    begin(&MAKER, &docker, &request, keep_evidence, |places| {
+    cluster::begin(&MAKER, &docker, &request, keep_evidence, |places| {
         Start { docker: &docker, host, request: &request, places }.run(install)
     })
 }
 
-/// Keeps what can be learnt of a cluster, and says where.
-pub type Evidence = fn(&str) -> Result<Option<PathBuf>>;
-
-/// Starts a cluster of Docker's unless it runs as asked; on any failure nothing of it is left.
-pub fn begin(
-    maker: &Maker,
-    docker: &Docker,
-    request: &Request,
-    evidence: Evidence,
-    start: impl FnOnce(&Places) -> Result<Descriptor>,
-) -> Result<Descriptor> {
-    let _lock = lock(&request.name)?;
-    let places = Places::new(&request.name);
-    fs::create_dir_all(&places.run)?;
-    let started = Instant::now();
-    let made = already(maker, docker, request, &places).and_then(|running| match running {
-        Some(running) => Ok(running),
-        None => {
-            let made = start(&places)?;
-            println!("cluster {} is ready after {:.1} s", request.name, started.elapsed().as_secs_f32());
-            Ok(made)
-        }
-    });
-    made.map_err(|error| undo(request, &places, evidence, error))
-}
-
-/// Takes a failed start down, a client that was kept for it as well. What can be learnt of it is kept.
-fn undo(request: &Request, places: &Places, evidence: Evidence, error: anyhow::Error) -> anyhow::Error {
-    let was_interrupted = run::forget_interrupt();
-    let error = if was_interrupted {
-        error
-    } else {
-        match evidence(&request.name) {
-            Ok(Some(folder)) => error.context(format!("the cluster did not start (logs: {})", folder.display())),
-            _ => error,
-        }
-    };
-    println!("taking down what was started");
-    let kept = teardown::generation(places).ok().flatten().is_some();
-    let result = down(&request.name, kept);
-    if was_interrupted {
-        run::remember_interrupt();
-    }
-    match result {
-        Ok(()) => error,
-        Err(left) => error.context(format!("and the clean-up failed too: {left:#}")),
-    }
-}
-
-/// The description of a cluster that runs as asked; what is left of a broken one is cleaned away.
-fn already(maker: &Maker, docker: &Docker, request: &Request, places: &Places) -> Result<Option<Descriptor>> {
-    let name = &request.name;
-    let ours = containers(docker, name)?;
-    maker.must_be_ours(docker, name, &ours)?;
-    let alive = running(name);
-    if let Ok(Some(found)) = Descriptor::load(places)
-        && found.members().iter().all(|member| alive.iter().any(|running| running == member))
-    {
-        found.must_be(request)?;
-        println!("cluster {name} runs already");
-        return Ok(Some(found));
-    }
-    let is_kept = ours == [network::client(name)];
-    if !is_kept && (!ours.is_empty() || !networks(docker, name)?.is_empty()) {
-        println!("cleaning up what is left of an earlier cluster {name}");
-        remove(docker, name, false)?;
-    }
-    Ok(None)
-}
-
-/// The networks of a cluster.
-fn networks(docker: &Docker, cluster: &str) -> Result<Vec<String>> {
-    docker.lines(&["network", "ls", "--format", "{{.Name}}", "--filter", &format!("label={LABEL}={cluster}")])
-}
-
-/// All containers of a cluster: those on its networks.
-fn containers(docker: &Docker, cluster: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for network in networks(docker, cluster)? {
-        let filter = format!("network={network}");
-        found.extend(docker.lines(&["ps", "--all", "--format", "{{.Names}}", "--filter", &filter])?);
-    }
-    found.sort();
-    found.dedup();
-    Ok(found)
-}
-
-/// The clusters of which anything is left with a daemon that answers.
-pub fn names() -> Vec<String> {
-    let format = format!("{{{{.Label \"{LABEL}\"}}}}");
-    let args = ["network", "ls", "--format", &format, "--filter", &format!("label={LABEL}")];
-    let mut names: Vec<_> =
-        docker::reachable().iter().filter_map(|docker| docker.lines(&args).ok()).flatten().collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The members that run, by the names that the descriptor has.
-pub fn running(cluster: &str) -> Vec<String> {
-    let mut members = Vec::new();
-    for docker in docker::reachable() {
-        let of_cluster = containers(&docker, cluster).unwrap_or_default();
-        let running = docker.lines(&["ps", "--format", "{{.Names}}"]).unwrap_or_default();
-        for container in running.into_iter().filter(|container| of_cluster.contains(container)) {
-            let member = match container.strip_prefix(&format!("{cluster}-")) {
-                Some(member @ ("client" | "gateway")) => member.to_owned(),
-                _ => container,
-            };
-            members.push(member);
-        }
-    }
-    members
-}
-
-/// Ends all that belongs to the cluster, and the daemon of our own where it holds no other. With `keep_client` the client
-/// stays, with what runs in it, for the next cluster of this name.
-pub fn down(cluster: &str, keep_client: bool) -> Result<()> {
-    let places = Places::new(cluster);
-    let generation = teardown::generation(&places)?;
-    let mut kept = false;
-    for docker in docker::reachable() {
-        let has_client = containers(&docker, cluster)?.contains(&network::client(cluster));
-        remove(&docker, cluster, keep_client && has_client)?;
-        kept |= keep_client && has_client;
-    }
-    teardown::forget(&places, kept.then_some(generation.unwrap_or(0)))?;
-    close()
-}
-
-/// What is done once no cluster is left: the daemon of our own ends, and the machine's settings are as they were.
-pub fn close() -> Result<()> {
-    if names().is_empty() {
-        if !daemon::processes()?.is_empty() {
-            daemon::stop()?;
-        }
-        daemon::clean()?;
-        host_settings::restore()?;
-        let _ = fs::remove_dir(plan::run_root());
-    }
-    Ok(())
-}
-
-/// Removes a cluster's containers and networks; again, where a kind that was killed still made one meanwhile.
-fn remove(docker: &Docker, cluster: &str, keep_client: bool) -> Result<()> {
-    let client = network::client(cluster);
-    let clients = network::clients_network(cluster);
-    run::wait_for("removing the cluster's containers and networks", ENDING, || {
-        let ending: Vec<_> =
-            containers(docker, cluster)?.into_iter().filter(|name| !(keep_client && *name == client)).collect();
-        if !ending.is_empty() {
-            // With the volumes that kind gives its nodes.
-            let words = ["rm", "--force", "--volumes"].map(String::from);
-            docker.run(&[&words[..], &ending].concat())?;
-        }
-        for network in networks(docker, cluster)?.into_iter().filter(|name| !(keep_client && *name == clients)) {
-            docker.run(&["network", "rm", &network])?;
-        }
-        Ok(())
-    })
+/// Fails where kind has no such version here, or no daemon answers and none may be started. Starts nothing.
+pub fn require(version: &str, install: bool) -> Result<()> {
+    config::check_version(host(), version)?;
+    if docker::may_start(install) { Ok(()) } else { docker::find(false).map(drop) }
 }
 
 /// A cluster that is being made.
@@ -278,7 +109,7 @@ impl Start<'_> {
         let kubectl = around.shared.join("kubectl").display().to_string();
         self.docker.run(&["cp", &format!("{}:/usr/bin/kubectl", first.name), &kubectl])?;
         around.settle(nodes)?;
-        give_client(
+        around::give_client(
             self.docker,
             &self.request.name,
             &self.docker.exec(&first.name, &["cat", "/etc/kubernetes/admin.conf"])?,
@@ -313,107 +144,6 @@ impl Start<'_> {
     }
 }
 
-/// What a cluster is described by besides its nodes.
-pub struct Around<'a> {
-    pub docker: &'a Docker,
-    pub request: &'a Request,
-    pub places: &'a Places,
-    pub generation: u8,
-    pub client: Range,
-    /// Seen at the same place by every member; a client that is kept goes on seeing it.
-    pub shared: PathBuf,
-}
-
-impl<'a> Around<'a> {
-    /// Makes all that is there before the first node: images, networks, and of this image the client and the gateway.
-    pub fn prepare(
-        docker: &'a Docker,
-        request: &'a Request,
-        places: &'a Places,
-        image: &str,
-        install: bool,
-        step: &dyn Fn(&str),
-    ) -> Result<Self> {
-        let shared = places.member("client");
-        fs::create_dir_all(&shared)?;
-        if install {
-            packages::ensure_these(&[standin::BUSYBOX], true)?;
-        }
-        standin::build(&shared.join("standin.tar"))?;
-        step("images made");
-        let next = teardown::generation(places)?.map_or(0, |last| last.wrapping_add(1));
-        let generation = network::make_nodes_network(docker, &request.name, next)?;
-        let client = network::ensure_client(docker, &request.name, image, &shared.display().to_string())?;
-        network::start_gateway(docker, &request.name, image, generation, client)?;
-        step("client and gateway connected");
-        host_settings::record()?;
-        Ok(Self { docker, request, places, generation, client, shared })
-    }
-
-    /// Leads the public address to the control plane.
-    pub fn translate(&self, control_plane: &Node) -> Result<()> {
-        network::translate(self.docker, &self.request.name, self.generation, control_plane.address.parse()?)
-    }
-
-    /// Makes the gateway the nodes' way out, and gives them the stand-ins' images.
-    pub fn settle(&self, nodes: &[Node]) -> Result<()> {
-        let way_out = Range::nodes(self.generation).gateway();
-        let archive = self.shared.join("standin.tar").display().to_string();
-        // Docker's tmpfs forbids programs, and what is tested is put there.
-        let line = format!(
-            "ip route replace default via {way_out}; mount -o remount,exec /run; \
-             ctr --namespace k8s.io images import {archive} >/dev/null"
-        );
-        self.docker.on_each(nodes, &line)
-    }
-
-    /// Describes the cluster, and keeps the description. Which pods' network a node has is the controllers' choice, so
-    /// they are asked.
-    pub fn describe(
-        &self,
-        provider: &str,
-        mut nodes: Vec<Node>,
-        kubectl: impl Fn(&[&str]) -> Result<String>,
-    ) -> Result<Descriptor> {
-        for node in &mut nodes {
-            let asked = ["get", "node", &node.name, "-o", "jsonpath={.spec.podCIDR}"];
-            node.pod_cidr = kubectl(&asked)?.trim().to_owned();
-        }
-        let request = self.request;
-        let enter = |container: &str| self.docker.enter(container);
-        let descriptor = Descriptor {
-            name: request.name.clone(),
-            provider: provider.to_owned(),
-            kubernetes_version: request.version.clone(),
-            proxy_mode: request.proxy_mode.name().to_owned(),
-            ec2: false,
-            dual_stack: false,
-            generation: self.generation,
-            public_address: PUBLIC_ADDRESS.to_string(),
-            public_address_v6: None,
-            kubeconfig: CLIENT_KUBECONFIG.to_owned(),
-            bin: self.shared.display().to_string(),
-            run_dir: self.places.run.display().to_string(),
-            nodes,
-            client: Member {
-                name: "client".to_owned(),
-                address: self.client.first_member().to_string(),
-                enter: enter(&network::client(&request.name)),
-            },
-            gateway: Gateway { name: "gateway".to_owned(), enter: enter(&network::gateway(&request.name)) },
-        };
-        descriptor.save(self.places)?;
-        Ok(descriptor)
-    }
-}
-
-/// Gives the client a kubeconfig: the administrator's, with the public address.
-pub fn give_client(docker: &Docker, cluster: &str, admins: &str) -> Result<()> {
-    let config = of_client(admins, PUBLIC_ADDRESS);
-    let put = format!("umask 077; mkdir -p /root/.kube; cat > {CLIENT_KUBECONFIG}");
-    docker.feed(&network::client(cluster), &["sh", "-ec", &put], &config).map(drop)
-}
-
 /// Keeps what can be learnt of a cluster on which something went wrong: kind's own logs besides the rest.
 pub fn keep_evidence(cluster: &str) -> Result<Option<PathBuf>> {
     evidence::keep(&MAKER, &["kubectl", ADMIN], cluster, |docker, folder| {
@@ -440,27 +170,4 @@ fn command(docker: &Docker, kind: &Path, cluster: &str) -> Result<std::process::
         command.envs(stand_in::put(&folder, real)?);
     }
     Ok(command)
-}
-
-/// The administrator's kubeconfig, as the external client has it.
-fn of_client(config: &str, public: Ipv4Addr) -> String {
-    let lines = config.lines().map(|line| match line.split_once("server: ") {
-        Some((before, _)) => format!("{before}server: https://{public}:6443\n"),
-        None => format!("{line}\n"),
-    });
-    lines.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_client_dials_the_public_address() {
-        let config = "clusters:\n- cluster:\n    server: https://e2e-control-plane:6443\n  name: e2e\n";
-        assert_eq!(
-            of_client(config, PUBLIC_ADDRESS),
-            "clusters:\n- cluster:\n    server: https://203.0.113.10:6443\n  name: e2e\n"
-        );
-    }
 }

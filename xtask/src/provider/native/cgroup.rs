@@ -114,22 +114,21 @@ pub fn clusters() -> Vec<String> {
     names
 }
 
-/// Removes a cluster's cgroups; their processes must have ended, but the kernel may still be busy with them.
+/// Removes a cluster's cgroups.
 pub fn remove(cluster: &str) -> Result<()> {
-    run::wait_for("removing the cluster's cgroups", Duration::from_secs(20), || {
-        for hierarchy in hierarchies() {
-            remove_tree(&hierarchy.join(TOP).join(cluster))?;
-            // The folder of all clusters goes with the last one.
-            let _ = fs::remove_dir(hierarchy.join(TOP));
-        }
-        Ok(())
-    })
+    remove_below(&format!("{TOP}/{cluster}"))?;
+    for hierarchy in hierarchies() {
+        // The folder of all clusters goes with the last one.
+        let _ = fs::remove_dir(hierarchy.join(TOP));
+    }
+    Ok(())
 }
 
-/// Removes a cgroup at the top of every hierarchy, as [`remove`] does.
-pub fn remove_top(top: &str) -> Result<()> {
-    run::wait_for(&format!("removing the cgroups of {top}"), Duration::from_secs(20), || {
-        hierarchies().iter().try_for_each(|hierarchy| remove_tree(&hierarchy.join(top)))
+/// Removes what is at this path of every hierarchy; its processes must have ended, but the kernel may still be busy with
+/// them.
+pub fn remove_below(path: &str) -> Result<()> {
+    run::wait_for(&format!("removing the cgroups of {path}"), Duration::from_secs(20), || {
+        hierarchies().iter().try_for_each(|hierarchy| remove_tree(&hierarchy.join(path)))
     })
 }
 

@@ -11,6 +11,7 @@ use super::node::CONTAINERD_SOCKET;
 use super::plan::{CLIENT_ADDRESS, PUBLIC_ADDRESS, Places, Plan, Request};
 use super::processes::Running;
 use crate::provider::k3d;
+use e2e::cluster::is_k3s;
 
 /// The whole cluster. `enter` of a member is an argv prefix: what follows it runs there.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -155,7 +156,7 @@ impl Descriptor {
 
     /// Where the administrator's kubeconfig lies on the control plane.
     pub fn admins_kubeconfig(&self) -> &'static str {
-        if self.provider == k3d::NAME { k3d::ADMIN } else { "/etc/kubernetes/admin.conf" }
+        if is_k3s(&self.provider) { k3d::ADMIN } else { "/etc/kubernetes/admin.conf" }
     }
 
     /// Whether the member is a control-plane node.

@@ -21,7 +21,7 @@ pub mod node;
 pub mod packages;
 mod pki;
 pub mod plan;
-mod processes;
+pub mod processes;
 pub mod teardown;
 
 use std::fs;

@@ -1,11 +1,12 @@
 //! The members that run, found by what the kernel says and not by what a file remembers.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -92,19 +93,35 @@ pub struct Start<'a> {
 
 /// Starts a member's first process in namespaces of its own and waits until its view is complete.
 pub fn start(start: &Start<'_>) -> Result<Running> {
-    let exe = std::env::current_exe().context("cannot find this program's own file")?;
     if let Some(folder) = start.log.parent() {
         fs::create_dir_all(folder)?;
     }
-    let log = fs::File::create(start.log)?;
+    let words = [MEMBER_COMMAND, "--cluster", start.cluster, "--member", start.member, "--data"].map(OsString::from);
+    let rest = start.args.iter().map(OsString::from);
+    let words: Vec<_> = words.into_iter().chain([start.data.into()]).chain(rest).collect();
+    let (mut child, said) = apart(&["--uts", "--ipc"], &words, fs::File::create(start.log)?)?;
+    if said != READY {
+        let _ = child.wait();
+        let said = fs::read_to_string(start.log).unwrap_or_default();
+        bail!("{} did not start: {}", start.member, said.trim());
+    }
+    // The child is meant to outlive this process; `down` finds it by its command line.
+    members(Some(start.cluster))
+        .into_iter()
+        .find(|r| r.member == start.member)
+        .with_context(|| format!("{} ended right after its start", start.member))
+}
+
+/// Starts this very program as the first process of PID, mount and network namespaces of its own, and of these others, and
+/// gives the first line that it says. It ends by itself alone.
+pub fn apart(others: &[&str], words: &[OsString], log: fs::File) -> Result<(Child, String)> {
     // A session of its own: Ctrl-C on this terminal is for the command, not for what it has started.
     let mut child = Command::new("setsid")
-        .args(["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net", "--uts", "--ipc"])
+        .args(["unshare", "--fork", "--kill-child", "--pid", "--mount", "--net"])
+        .args(others)
         .args(["--propagation", "private"])
-        .arg(exe)
-        .args([MEMBER_COMMAND, "--cluster", start.cluster, "--member", start.member, "--data"])
-        .arg(start.data)
-        .args(&start.args)
+        .arg(std::env::current_exe().context("cannot find this program's own file")?)
+        .args(words)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -116,16 +133,7 @@ pub fn start(start: &Start<'_>) -> Result<Running> {
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line)?;
     }
-    if line.trim() != READY {
-        let _ = child.wait();
-        let said = fs::read_to_string(start.log).unwrap_or_default();
-        bail!("{} did not start: {}", start.member, said.trim());
-    }
-    // The child is meant to outlive this process; `down` finds it by its command line.
-    members(Some(start.cluster))
-        .into_iter()
-        .find(|r| r.member == start.member)
-        .with_context(|| format!("{} ended right after its start", start.member))
+    Ok((child, line.trim().to_owned()))
 }
 
 /// The running members of one cluster, or of all.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::provider::docker::nodes::Maker;
-use crate::provider::docker::{self, Docker};
+use super::nodes::Maker;
+use super::{Docker, reachable};
 use crate::provider::native::build::cache_folder;
 
 /// What one look may take.
@@ -22,7 +22,7 @@ pub fn keep(
     logs: impl Fn(&Docker, &Path) -> Result<String>,
 ) -> Result<Option<PathBuf>> {
     let folder = cache_folder()?.join(format!("failed-{cluster}"));
-    for docker in docker::reachable() {
+    for docker in reachable() {
         let nodes = maker.containers(&docker, cluster, Some(maker.roles[0]))?;
         let Some(first) = nodes.first() else { continue };
         let _ = fs::remove_dir_all(&folder);

@@ -1,4 +1,4 @@
-//! The test network of a kind cluster: two networks of Docker's, the nodes' and the external client's, and a gateway
+//! The test network of a cluster in containers: two networks of Docker's, the nodes' and the external client's, and a gateway
 //! between them with the same translation as that of provider `native`.
 //!
 //! The client is a container that is no node. Whatever a node or the client sends to elsewhere goes to the gateway, which
@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, bail};
 
-use crate::provider::docker::Docker;
+use super::Docker;
 use crate::provider::native::net::{CLIENTS, OUTSIDE, gateway_rules};
 
 /// Marks networks as ours, with the cluster's name.

@@ -1,0 +1,163 @@
+//! One suite on one provider or on each that is there, and the table of what was played where.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::provider::Provider;
+use crate::provider::native::plan::ProxyMode;
+use crate::suite::Outcome;
+
+/// Where the suite is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    One(Provider),
+    All,
+}
+
+impl Default for Among {
+    fn default() -> Self {
+        Self::One(Provider::default())
+    }
+}
+
+impl ValueEnum for Among {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::One(Provider::Native),
+            Self::One(Provider::Kind),
+            Self::One(Provider::K3d),
+            Self::One(Provider::Testcontainers),
+            Self::All,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::One(provider) => provider.to_possible_value(),
+            Self::All => Some(PossibleValue::new("all").help("Each of them that is there, one after the other")),
+        }
+    }
+}
+
+impl Among {
+    /// In the order in which they are played.
+    pub fn providers(&self) -> &[Provider] {
+        match self {
+            Self::One(provider) => std::slice::from_ref(provider),
+            Self::All => Provider::value_variants(),
+        }
+    }
+}
+
+/// The suite on one provider.
+pub struct Stop {
+    pub provider: Provider,
+    /// Of Kubernetes.
+    pub version: String,
+    pub mode: ProxyMode,
+    /// What is played, and where.
+    pub title: String,
+    pub played: Result<Outcome>,
+}
+
+/// The name under which a provider that is not there is left out.
+const WHOLE: &str = "the whole suite";
+
+/// What is seen of a provider that is not there: nothing is played, and the reason is kept.
+pub fn not_there(why: &anyhow::Error) -> Outcome {
+    let mut outcome = Outcome::none();
+    let why = format!("{why:#}");
+    let first = why.lines().next().unwrap_or_default();
+    outcome.leave_out(WHOLE.to_owned(), first.trim_start_matches("NOT RUN: "));
+    outcome
+}
+
+/// Whether something was played, and all that was played is good. What was not played is never good.
+pub fn good(stops: &[Stop]) -> bool {
+    let played = |stop: &Stop| !is_not_there(stop);
+    stops.iter().any(played) && stops.iter().all(|stop| stop.played.as_ref().is_ok_and(Outcome::good))
+}
+
+fn is_not_there(stop: &Stop) -> bool {
+    stop.played.as_ref().is_ok_and(|outcome| outcome.tests.iter().any(|(name, ..)| name == WHOLE))
+}
+
+/// One line a provider.
+pub fn table(stops: &[Stop]) -> String {
+    let line =
+        |[provider, version, mode, seen]: [&str; 4]| format!("{provider:<14}  {version:<10}  {mode:<10}  {seen}\n");
+    let mut text = line(["provider", "Kubernetes", "kube-proxy", "what was seen"]);
+    for stop in stops {
+        text += &line([stop.provider.name(), &stop.version, stop.mode.name(), &seen(stop)]);
+    }
+    text
+}
+
+fn seen(stop: &Stop) -> String {
+    let tests = match &stop.played {
+        Err(error) => return format!("FAILED: {}", format!("{error:#}").lines().next().unwrap_or_default()),
+        Ok(outcome) => &outcome.tests,
+    };
+    if let (true, Some((_, why, _))) = (is_not_there(stop), tests.first()) {
+        return format!("NOT RUN: {}", why.trim_start_matches("left out: "));
+    }
+    let count = |is: fn(&str) -> bool| tests.iter().filter(|(_, how, _)| is(how)).count();
+    let (passed, failed) = (count(|how| how == "ok"), count(|how| how == "FAILED"));
+    let took: Duration = tests.iter().map(|(_, _, took)| *took).sum();
+    let rest = tests.len() - passed - failed;
+    format!("{passed} passed, {failed} failed, {rest} not played, {:.0} s", took.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stop(provider: Provider, version: &str, played: Result<Outcome>) -> Stop {
+        Stop { provider, version: version.to_owned(), mode: ProxyMode::None, title: String::new(), played }
+    }
+
+    fn passed() -> Outcome {
+        let mut outcome = Outcome::none();
+        outcome.tests.push(("s01".to_owned(), "ok".to_owned(), Duration::from_secs(2)));
+        outcome.leave_out("s02".to_owned(), "it needs a kube-proxy");
+        outcome
+    }
+
+    #[test]
+    fn what_is_not_there_is_neither_passed_nor_failed() {
+        let away = || not_there(&anyhow::anyhow!("NOT RUN: it needs an image\n  load it"));
+        let stops = [stop(Provider::Native, "v1.37.2", Ok(passed())), stop(Provider::K3d, "v1.34.4", Ok(away()))];
+        assert_eq!(
+            table(&stops),
+            "provider        Kubernetes  kube-proxy  what was seen\n\
+             native          v1.37.2     none        1 passed, 0 failed, 1 not played, 2 s\n\
+             k3d             v1.34.4     none        NOT RUN: it needs an image\n"
+        );
+        assert!(good(&stops));
+        // Nothing played is nothing seen.
+        assert!(!good(&stops[1..]));
+    }
+
+    #[test]
+    fn one_that_failed_makes_all_fail() {
+        let stops = [
+            stop(Provider::Native, "v1.37.2", Ok(passed())),
+            stop(Provider::Kind, "v1.34.4", Err(anyhow::anyhow!("no room\n  make some"))),
+        ];
+        assert!(!good(&stops));
+        assert!(table(&stops).ends_with("kind            v1.34.4     none        FAILED: no room\n"));
+        let failed = [stop(Provider::Kind, "v1.34.4", Ok(Outcome::default()))];
+        assert!(!good(&failed));
+    }
+
+    #[test]
+    fn all_are_those_that_can_be_named() {
+        let names: Vec<_> = Among::value_variants().iter().filter_map(Among::to_possible_value).collect();
+        let names: Vec<_> = names.iter().map(PossibleValue::get_name).collect();
+        let all: Vec<_> = Among::All.providers().iter().map(|provider| provider.name()).collect();
+        assert_eq!(names, [&all[..], &["all"]].concat());
+    }
+}
