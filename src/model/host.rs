@@ -64,6 +64,9 @@ impl Rules {
     }
 }
 
+/// This program, as `ss` names it.
+pub const OWN_PROCESS: &str = "kubectl-bookacc";
+
 /// What root sees on the node it stands on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +75,7 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Rules>,
-    /// Process name of what listens on a port, by port; ours is `kubectl-bookaccess`.
+    /// Process name of what listens on a port, by port, cut at 15 characters; ours is [`OWN_PROCESS`].
     #[serde(default)]
     pub listeners: BTreeMap<u16, String>,
     /// What the pods on this node listen on, by `namespace/name`: of those that refused a probe.

@@ -24,7 +24,7 @@ pub use evidence::Evidence;
 pub use finding::{Code, Confidence, Finding, Severity};
 pub use firewall::Firewall;
 pub use gap::{Gap, GapReason, Input};
-pub use host::{Device, Host, NodePortRule, ProxyMode, Route, Rules, Stand};
+pub use host::{Device, Host, NodePortRule, OWN_PROCESS, ProxyMode, Route, Rules, Stand};
 pub use node_setting::NodeSetting;
 pub use object_ref::ObjectRef;
 pub use plan::{Act, ActionName, Allow, Change, Plan, Restart, Step, Tier, Verify, Withheld};

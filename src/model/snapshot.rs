@@ -11,7 +11,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::pod::Pod;
-use super::{Address, Answering, Client, Gap, Host, Probe, Stand, Target};
+use super::{Address, Answering, Client, Gap, Host, OWN_PROCESS, Probe, Stand, Target};
 
 /// The version of the Snapshot file's shape.
 pub const SNAPSHOT_VERSION: u32 = 1;
@@ -103,6 +103,11 @@ impl Snapshot {
     /// The addresses of this node's devices; none where root did not look at one.
     pub fn held_addresses(&self) -> &[IpAddr] {
         self.host.as_ref().map(|host| host.addresses.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether a forward of ours listens on this port of the node that we stand on.
+    pub fn is_ours(&self, port: u16) -> bool {
+        self.host.as_ref().and_then(|host| host.listeners.get(&port)).is_some_and(|process| process == OWN_PROCESS)
     }
 
     /// When the look began by the cluster's clock, by which its objects are dated: this machine's, put right where the

@@ -108,29 +108,43 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
 
 /// Looks at the targets. Total: what cannot be seen is a Gap.
 pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
-    let begun = begin(cluster, targets, wanted).await;
-    complete(cluster, begun).await
+    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
+    let begun = begin(cluster, &snapshot).await;
+    begun.file(&mut snapshot);
+    complete(cluster, snapshot).await
 }
 
-/// Looks for a second or two: enough to see that a page does not answer, what the objects and the rules say of it, and
+/// Looks for about a second: enough to see that a page does not answer, what the objects and the rules say of it, and
 /// where dials vanish, whether its pods answer this node. A dial that would fail later counts as a timeout.
 pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
-    let mut snapshot = begin(cluster, targets, wanted).await;
+    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
+    // The pods are dialled before it is known whether that is wanted: nobody shall wait for it.
+    let pods = probes::to_pods(&snapshot, probes::GLANCE_LIMIT);
+    let (begun, pods) = futures::join!(begin(cluster, &snapshot), pods);
+    begun.file(&mut snapshot);
     if probes::is_unclear(&snapshot) {
-        let brought = probes::to_pods(&snapshot, probes::GLANCE_LIMIT).await;
-        probes::file(&mut snapshot, brought);
+        probes::file(&mut snapshot, pods);
     }
     redact::words(&mut snapshot);
     snapshot
 }
 
-async fn begin(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
-    let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
-    let (logs, brought) =
-        futures::join!(objects::logs(cluster, &snapshot), probes::first(&snapshot, probes::GLANCE_LIMIT));
-    objects::file_logs(&mut snapshot, logs);
-    probes::file(&mut snapshot, brought);
-    snapshot
+/// What a look begins with: kube-proxy's logs, and impatient dials.
+struct Begun {
+    logs: Vec<(String, objects::Log)>,
+    dials: probes::Brought,
+}
+
+async fn begin(cluster: &Cluster, seen: &Snapshot) -> Begun {
+    let (logs, dials) = futures::join!(objects::logs(cluster, seen), probes::first(seen, probes::GLANCE_LIMIT));
+    Begun { logs, dials }
+}
+
+impl Begun {
+    fn file(self, snapshot: &mut Snapshot) {
+        objects::file_logs(snapshot, self.logs);
+        probes::file(snapshot, self.dials);
+    }
 }
 
 /// Makes a look of a glance: the objects are not read again. What the glance does not show: what crashed, what there was

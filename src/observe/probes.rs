@@ -67,11 +67,11 @@ pub fn forget_first(snapshot: &mut Snapshot) {
     snapshot.gaps.retain(|g| !matches!(g.input, Input::ClientProbe | Input::OutsiderProbe | Input::HttpProxy));
 }
 
-/// From the node that we stand on to the pods of what did not answer; each dial may take `limit`.
+/// From the node that we stand on to the pods of the first targets; each dial may take `limit`.
 pub async fn to_pods(seen: &Snapshot, limit: Duration) -> Brought {
     let mut pending: Vec<Pending<'_>> = Vec::new();
     let index = Index::of(seen);
-    for target in seen.targets.iter().filter(|target| seen.stand.node.is_some() && !answered(seen, target)) {
+    for target in seen.targets.iter().filter(|_| seen.stand.node.is_some()).take(MOST) {
         let facts = ServiceFacts::derive(&index, target);
         for endpoint in facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready).take(MOST / 2) {
             let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };

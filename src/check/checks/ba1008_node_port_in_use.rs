@@ -3,7 +3,7 @@
 use crate::check::{Check, Hop, field, rules_lead_right};
 use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::pod::Pod;
-use crate::model::{Code, Confidence, Finding, Input, ObjectRef, Outcome, Severity};
+use crate::model::{Code, Confidence, Finding, Input, OWN_PROCESS, ObjectRef, Outcome, Severity};
 
 pub(crate) const CHECK: Check = Check {
     code: Code(1008),
@@ -20,9 +20,8 @@ pub(crate) const CHECK: Check = Check {
 };
 
 /// Who may hold the port for the Service itself: this program, systemd on its behalf, and service proxies that open
-/// their ports. `ss` cuts names at 15 characters.
-const SERVING: [&str; 7] =
-    ["kubectl-bookacc", "systemd", "kube-proxy", "k3s", "kubelite", "cilium-agent", "cilium-envoy"];
+/// their ports.
+const SERVING: [&str; 7] = [OWN_PROCESS, "systemd", "kube-proxy", "k3s", "kubelite", "cilium-agent", "cilium-envoy"];
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let (Some(service), Some(node)) = (target.exposed(), target.reach.node) else { return Vec::new() };

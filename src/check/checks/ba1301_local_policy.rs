@@ -17,14 +17,16 @@ pub(crate) const CHECK: Check = Check {
     run,
 };
 
-fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
+fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.stuck().filter(|s| s.is_local()) else { return Vec::new() };
     let Some(node) = target.reach.node else { return Vec::new() };
     if service.usable().any(|e| e.node == Some(node)) {
         return Vec::new();
     }
-    // kube-proxy drops such packets. A refusal comes from something else; this would then be the next thing to meet.
-    let hurts = target.reach.answers == Some(false) && !target.reach.is_turned_away();
+    // kube-proxy drops such packets. A refusal comes from something else; this would then be the next thing to meet. A
+    // forward of ours that listens there refuses what kube-proxy would have dropped behind it.
+    let refused = target.reach.is_turned_away() && !target.reach.port.is_some_and(|p| facts.snapshot.is_ours(p));
+    let hurts = target.reach.answers == Some(false) && !refused;
     let mut elsewhere: Vec<&str> = service.usable().filter_map(|e| e.node).collect();
     elsewhere.sort_unstable();
     elsewhere.dedup();
@@ -53,6 +55,16 @@ mod tests {
         sample.answer(json!({"outcome": "timeout"}));
         assert_eq!(sample.said(), [(1301, Severity::Error)]);
         assert_eq!(sample.finding(1301).arg("elsewhere"), "w1");
+    }
+
+    #[test]
+    fn a_refusal_by_a_forward_of_ours_says_nothing() {
+        let mut sample = Sample::healthy();
+        sample.service()["spec"]["externalTrafficPolicy"] = json!("Local");
+        sample.answer(json!({"outcome": "refused"}));
+        assert_eq!(sample.finding(1301).severity, Severity::Warning);
+        sample.0["host"]["listeners"] = json!({"30080": "kubectl-bookacc"});
+        assert_eq!(sample.finding(1301).severity, Severity::Error);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 fn by_what_passes(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Option<Finding> {
     let service = target.stuck()?;
     let node = facts.snapshot.stand.node.as_deref().filter(|n| target.reach.node == Some(n))?;
-    let reached = target.reach.node_to_pod.iter().find(|p| p.outcome.is_right())?;
+    let reached = target.reach.node_to_pod.iter().find(|p| p.outcome.connected())?;
     let lost = !target.reach.outsider.is_empty() && target.reach.outsider.iter().all(|p| p.outcome.dropped());
     let right_to_drop = service.is_local() && !service.usable().any(|e| e.node == Some(node));
     if !lost || right_to_drop || rules_lead_right(facts, target) != Some(true) {

@@ -110,11 +110,11 @@ impl Run<'_> {
         let facts = Facts::derive(&snapshot);
         let report = check::run(&facts);
         let plan = self.plan(&facts, &report);
-        // A fresh start is waited for, unless the page is there and only the way to it is not.
+        // A fresh start is waited for, unless a pod takes connections already and only the way to it is broken.
         let is_young = |step: &Step| {
             let target = facts.targets.iter().find(|t| t.target.to_string() == step.target);
             target.is_some_and(|t| {
-                scope::is_young(t, &facts) && !t.reach.node_to_pod.iter().any(|p| p.outcome.is_right())
+                scope::is_young(t, &facts) && !t.reach.node_to_pod.iter().any(|p| p.outcome.connected())
             })
         };
         let opens: Vec<&Step> =
