@@ -26,8 +26,9 @@ struct Text<'t> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Lists<'t> {
+    /// One by one, so that they can be shared out.
     #[serde(borrow)]
-    pods: &'t RawValue,
+    pods: Vec<&'t RawValue>,
     #[serde(borrow)]
     services: &'t RawValue,
     #[serde(borrow)]
@@ -41,13 +42,16 @@ struct Lists<'t> {
 /// The Snapshot; none where something is wrong with it: who reads it from its start to its end says what and where.
 pub fn read(bytes: &[u8]) -> Option<Snapshot> {
     let Text { objects: lists } = serde_json::from_slice(bytes).ok()?;
-    let texts: Vec<&RawValue> = serde_json::from_str(lists.pods.get()).ok()?;
+    let texts = lists.pods;
     let mut pods = vec![Pod::default(); texts.len()];
     let portions = Mutex::new(pods.chunks_mut(PORTION).zip(texts.chunks(PORTION)));
     let mut snapshot = std::thread::scope(|scope| {
         let beside = scope.spawn(|| fill(&portions));
         let others = [lists.services, lists.endpoint_slices, lists.deployments, lists.nodes];
-        let cut = [lists.pods].into_iter().chain(others).map(|list| place(bytes, list)).collect();
+        let mut cut: Vec<_> = others.into_iter().map(|list| inside(place(bytes, list))).collect();
+        if let [first, .., last] = texts.as_slice() {
+            cut.push(place(bytes, first).start..place(bytes, last).end);
+        }
         let mut snapshot: Snapshot = serde_json::from_slice(&without(bytes, cut)).ok()?;
         let objects = &mut snapshot.objects;
         objects.services = list(lists.services)?;
@@ -82,14 +86,18 @@ fn place(bytes: &[u8], part: &RawValue) -> Range<usize> {
     start..start + part.get().len()
 }
 
-/// The text with an empty list in the place of each of these.
+/// What lies between a list's brackets.
+fn inside(list: Range<usize>) -> Range<usize> {
+    list.start + 1..list.end - 1
+}
+
+/// The text without these parts.
 fn without(bytes: &[u8], mut parts: Vec<Range<usize>>) -> Vec<u8> {
     parts.sort_by_key(|part| part.start);
     let mut rest = Vec::new();
     let mut from = 0;
     for part in parts {
         rest.extend_from_slice(&bytes[from..part.start]);
-        rest.extend_from_slice(b"[]");
         from = part.end;
     }
     rest.extend_from_slice(&bytes[from..]);
