@@ -15,6 +15,7 @@ rust_i18n::i18n!("locales", fallback = "en");
 pub mod error;
 pub mod exit;
 pub mod i18n;
+pub mod parts;
 pub mod statedir;
 pub mod telemetry;
 

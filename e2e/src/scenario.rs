@@ -18,7 +18,10 @@ const LEAVE_BROKEN: &str = "BOOKACCESS_E2E_LEAVE_BROKEN";
 
 /// The scenarios that can be played on a cluster without kube-proxy, by the beginnings of their names. In all others a
 /// NodePort works at first or is repaired, or kube-proxy's own DaemonSet is what breaks.
-pub const WITHOUT_KUBE_PROXY: [&str; 9] = [
+pub const WITHOUT_KUBE_PROXY: [&str; 12] = [
+    "f01_",
+    "f02_",
+    "f03_",
     "s00_",
     "s08_host_port_from_a_laptop",
     "s08_pod_security_leaves_a_local_forward",

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 
 use super::{CATALOGUE, Check, Skipped, find};
-use crate::facts::parts::in_parts;
 use crate::facts::{Facts, TargetFacts};
 use crate::model::{Code, Finding, Gap, Severity};
+use crate::parts::in_parts;
 
 /// What all checks together say.
 #[derive(Debug, Clone, Default, PartialEq)]

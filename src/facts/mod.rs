@@ -14,7 +14,6 @@ pub mod node_ports;
 pub mod other_policies;
 pub mod overlap;
 pub mod overlay;
-pub mod parts;
 pub mod passage;
 pub mod placement;
 pub mod pod;
@@ -31,9 +30,9 @@ use k8s_openapi::api::core::v1::{Event, Node};
 
 use crate::model::pod::Pod;
 use crate::model::{Gap, Input, Snapshot, Target, Vantage};
+use crate::parts::in_parts;
 
 use index::About;
-use parts::in_parts;
 
 pub use endpoints::Endpoint;
 pub use index::Index;
