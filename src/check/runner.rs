@@ -23,11 +23,7 @@ pub fn run(facts: &Facts<'_>) -> Report {
     let mut report = Report::default();
     for part in in_parts(&facts.targets, |part| on_targets(facts, part)) {
         report.findings.extend(part.findings);
-        for skip in part.skipped {
-            if !report.skipped.contains(&skip) {
-                report.skipped.push(skip);
-            }
-        }
+        part.skipped.into_iter().for_each(|skip| once(&mut report.skipped, skip));
     }
     report
 }
@@ -54,14 +50,18 @@ fn on_target(facts: &Facts<'_>, target: &TargetFacts<'_>, skipped: &mut Vec<Skip
     for check in CATALOGUE.iter().filter(|c| !target.is_note() || NOTES.contains(&c.code)) {
         if let Some(gap) = missing(check, facts, target) {
             let skip = Skipped { code: check.code, input: gap.input, reason: gap.reason.clone() };
-            if !skipped.contains(&skip) {
-                skipped.push(skip);
-            }
+            once(skipped, skip);
             continue;
         }
         findings.extend((check.run)(check, facts, target));
     }
     findings
+}
+
+fn once(skipped: &mut Vec<Skipped>, skip: Skipped) {
+    if !skipped.contains(&skip) {
+        skipped.push(skip);
+    }
 }
 
 /// The gap that makes a check impossible.

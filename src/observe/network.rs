@@ -46,13 +46,19 @@ fn devices_of(listing: &Value) -> Vec<Device> {
         .collect()
 }
 
+/// Whether a route of a listing leads to other machines. Others keep packets here or drop them: local, blackhole and the
+/// like (ip-route(8)); a type that is not said is unicast.
+pub fn leads_on(route: &Value) -> bool {
+    route.get("type").and_then(Value::as_str).is_none_or(|kind| kind == "unicast")
+}
+
 /// The main table's routes to somewhere, of a listing of all tables.
 pub fn main_routes(listing: &Value) -> Vec<Route> {
     let routes = listing.as_array().map(Vec::as_slice).unwrap_or_default().iter();
     let text = |r: &Value, name: &str| r.get(name).and_then(Value::as_str).map(str::to_owned);
     routes
         .filter(|r| text(r, "table").is_none_or(|t| t == "main"))
-        .filter(|r| text(r, "type").is_none_or(|t| t == "unicast"))
+        .filter(|r| leads_on(r))
         .filter_map(|r| {
             let via = text(r, "gateway").and_then(|g| g.parse::<IpAddr>().ok());
             Some(Route { to: text(r, "dst")?, via, device: text(r, "dev")? })

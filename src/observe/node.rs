@@ -187,15 +187,11 @@ fn kube_proxy_rules(
     }
 }
 
-/// Routes that lead nowhere (ip-route(8)): what they cover is not reached by them.
-const DEAD: [&str; 4] = ["blackhole", "unreachable", "prohibit", "throw"];
-
 /// Pod networks of other nodes that no route but the default one covers.
 fn unrouted(nodes: &[Node], own: Option<&str>, routes: &Value) -> Vec<String> {
-    let text = |route: &'_ Value, name: &str| route.get(name).and_then(Value::as_str).map(str::to_owned);
-    let alive = |route: &&Value| text(route, "type").is_none_or(|t| !DEAD.contains(&t.as_str()));
-    let routes = routes.as_array().map(Vec::as_slice).unwrap_or_default();
-    let routes: Vec<String> = routes.iter().filter(alive).filter_map(|route| text(route, "dst")).collect();
+    let routes = routes.as_array().map(Vec::as_slice).unwrap_or_default().iter();
+    let routes: Vec<&str> =
+        routes.filter(|r| network::leads_on(r)).filter_map(|r| r.get("dst").and_then(Value::as_str)).collect();
     nodes
         .iter()
         .filter(|node| Some(name(node)) != own)

@@ -10,7 +10,7 @@ use super::client::Cluster;
 use super::dial::{Ask, dial};
 use super::{environment, proxies};
 use crate::facts::spared::spares;
-use crate::facts::{Candidates, Endpoint, Index, ServiceFacts, node, pod, proxy};
+use crate::facts::{Candidates, Index, ServiceFacts, node, pod, proxy};
 use crate::model::{Address, Gap, GapReason, HttpProxy, Input, Outcome, Probe, Snapshot, Target, Vantage};
 
 /// Long enough for a rate-limited ICMP refusal (1.0 s) and for "no route to host" (3.05 s).
@@ -73,19 +73,29 @@ pub async fn to_pods(seen: &Snapshot, limit: Duration) -> Brought {
     let index = Index::of(seen);
     for target in seen.targets.iter().filter(|_| seen.stand.node.is_some()).take(MOST) {
         let facts = ServiceFacts::derive(&index, target);
-        for endpoint in facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready).take(MOST / 2) {
-            let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
-            let base = of_pod(target, endpoint, pod, port);
-            let dialled = Probe { vantage: Vantage::NodeToPod, host: endpoint.ip.to_string(), ..base };
-            pending.push(to_pod(dialled, endpoint.ip, target, limit).boxed());
+        for (ip, _, base) in pods(target, facts.as_ref()) {
+            pending.push(to_pod(from_here(&base, ip), ip, target, limit).boxed());
         }
     }
     join_all(pending).await
 }
 
-fn of_pod(target: &Target, endpoint: &Endpoint<'_>, pod: &str, port: u16) -> Probe {
-    let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
-    Probe { pod: Some(pod.to_owned()), node: endpoint.node.map(str::to_owned), ..base }
+/// The ready pods of a target that are asked: the address, the name, and the probe of it through the API server.
+fn pods<'a>(target: &Target, service: Option<&ServiceFacts<'a>>) -> Vec<(std::net::IpAddr, &'a str, Probe)> {
+    let ready = service.into_iter().flat_map(|s| &s.endpoints).filter(|e| e.ready).take(MOST / 2);
+    ready
+        .filter_map(|endpoint| {
+            let (pod, port) = (endpoint.pod?, endpoint.port?);
+            let base = probe(Vantage::PodProxy, target, &format!("{}/{pod}", target.namespace), port);
+            let base = Probe { pod: Some(pod.to_owned()), node: endpoint.node.map(str::to_owned), ..base };
+            Some((endpoint.ip, pod, base))
+        })
+        .collect()
+}
+
+/// The same pod, from this node.
+fn from_here(base: &Probe, ip: std::net::IpAddr) -> Probe {
+    Probe { vantage: Vantage::NodeToPod, host: ip.to_string(), ..base.clone() }
 }
 
 async fn to_pod(base: Probe, ip: std::net::IpAddr, target: &Target, limit: Duration) -> Result<Probe, Gap> {
@@ -104,23 +114,20 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         if answered && !(seen.targets.len() <= MOST && facts.as_ref().is_some_and(is_doubtful)) {
             continue;
         }
-        let endpoints = facts.iter().flat_map(|f| &f.endpoints).filter(|e| e.ready);
-        for endpoint in endpoints.take(MOST / 2) {
-            let (Some(pod), Some(port)) = (endpoint.pod, endpoint.port) else { continue };
-            let base = of_pod(target, endpoint, pod, port);
-            let through = |vantage| Probe { vantage, ..base.clone() };
+        for (ip, pod, base) in pods(target, facts.as_ref()) {
+            let port = base.port;
             pending.push(fill(base.clone(), Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
             if answered {
                 continue;
             }
             let forwarded = proxies::port_forward(cluster, target, pod, port);
-            pending.push(fill(through(Vantage::PortForward), Input::PortForward, forwarded).boxed());
+            let through = Probe { vantage: Vantage::PortForward, ..base.clone() };
+            pending.push(fill(through, Input::PortForward, forwarded).boxed());
             if seen.stand.node.is_some() {
-                let dialled = Probe { host: endpoint.ip.to_string(), ..through(Vantage::NodeToPod) };
+                let dialled = from_here(&base, ip);
                 let asked = Probe { vantage: Vantage::SmallPackets, ..dialled.clone() };
-                pending.push(to_pod(dialled, endpoint.ip, target, DIAL_LIMIT).boxed());
-                let work = in_small_packets(endpoint.ip, port, target);
-                pending.push(fill(asked, Input::NodeSettings, work).boxed());
+                pending.push(to_pod(dialled, ip, target, DIAL_LIMIT).boxed());
+                pending.push(fill(asked, Input::NodeSettings, in_small_packets(ip, port, target)).boxed());
             }
         }
         let Some(port) = node_port(&index, target).filter(|_| !answered) else { continue };

@@ -268,11 +268,8 @@ struct Shape {
 /// The clusters that are needed: the whole matrix has rows for a larger one, and for one of both families.
 fn shapes(args: &Args, provider: Provider) -> Vec<Shape> {
     let asked = Shape { workers: args.workers.unwrap_or(WORKERS), dual_stack: args.wants_dual_stack() };
-    let plain = args.workers.is_none() && !asked.dual_stack;
+    let plain = args.workers.is_none() && !asked.dual_stack && args.proxy_mode != ProxyMode::None;
     if args.suite != Suite::Faults || !plain || args.quick || args.keep || args.scenario.is_some() {
-        return vec![asked];
-    }
-    if args.proxy_mode == ProxyMode::None {
         return vec![asked];
     }
     let five = Shape { workers: FIVE_NODES, ..asked };

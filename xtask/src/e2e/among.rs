@@ -1,11 +1,10 @@
 //! One suite on one provider or on each that is there, and the table of what was played where.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use super::report;
 use crate::provider::Provider;
 use crate::provider::native::plan::ProxyMode;
 use crate::suite::Outcome;
@@ -104,15 +103,13 @@ fn seen(stop: &Stop) -> String {
     if let (true, Some((_, why, _))) = (is_not_there(stop), tests.first()) {
         return format!("NOT RUN: {}", why.trim_start_matches("left out: "));
     }
-    let count = |is: fn(&str) -> bool| tests.iter().filter(|(_, how, _)| is(how)).count();
-    let (passed, failed) = (count(|how| how == "ok"), count(|how| how == "FAILED"));
-    let took: Duration = tests.iter().map(|(_, _, took)| *took).sum();
-    let rest = tests.len() - passed - failed;
-    format!("{passed} passed, {failed} failed, {rest} not played, {:.0} s", took.as_secs_f64())
+    report::counted(&report::cases(&stop.played))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn stop(provider: Provider, version: &str, played: Result<Outcome>) -> Stop {

@@ -46,14 +46,14 @@ enum End {
     NotPlayed(String),
 }
 
-struct Case {
+pub struct Case {
     name: String,
     end: End,
     took: Duration,
 }
 
 /// The tests; and where what failed was none of them, a line for that.
-fn cases(played: &Result<Outcome>) -> Vec<Case> {
+pub fn cases(played: &Result<Outcome>) -> Vec<Case> {
     let whole = |why: String| Case { name: "the suite itself".to_owned(), end: End::Failed(why), took: Duration::ZERO };
     let outcome = match played {
         Ok(outcome) => outcome,
@@ -85,6 +85,12 @@ fn counts(cases: &[Case]) -> (usize, usize, usize) {
 
 fn seconds(cases: &[Case]) -> f64 {
     cases.iter().map(|case| case.took.as_secs_f64()).sum()
+}
+
+/// How it went, in a line.
+pub fn counted(cases: &[Case]) -> String {
+    let (passed, failed, skipped) = counts(cases);
+    format!("{passed} passed, {failed} failed, {skipped} not played, {:.0} s", seconds(cases))
 }
 
 fn junit(suites: &[(&str, Vec<Case>)]) -> String {
@@ -131,9 +137,7 @@ fn xml(text: &str) -> String {
 }
 
 fn summary(title: &str, cases: &[Case]) -> String {
-    let (passed, failed, skipped) = counts(cases);
-    let mut text = format!("### {title}\n\n{passed} passed, {failed} failed, {skipped} not played");
-    let _ = write!(text, ", {:.0} s\n\n| | test | took |\n|---|---|---|\n", seconds(cases));
+    let mut text = format!("### {title}\n\n{}\n\n| | test | took |\n|---|---|---|\n", counted(cases));
     for Case { name, end, took } in cases {
         let (mark, words) = match end {
             End::Passed => ('✔', format!("{:.1} s", took.as_secs_f64())),
