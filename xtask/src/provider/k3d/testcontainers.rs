@@ -3,10 +3,11 @@
 //! the node ends with that program, and that one with us.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -104,12 +105,19 @@ fn hold(docker: &Docker, program: &Path, words: &[String], log: &Path) -> Result
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))?;
-    let mut line = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line)?;
-    }
-    run::check()?;
-    if line.trim() != READY {
+    let lines = suite::lines(child.stdout.take());
+    let begun = loop {
+        match lines.recv_timeout(Duration::from_millis(50)) {
+            Ok(line) => break line,
+            Err(RecvTimeoutError::Disconnected) => break String::new(),
+            Err(RecvTimeoutError::Timeout) if run::interrupted() => {
+                suite::end(&mut child)?;
+                run::check()?;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    };
+    if begun != READY {
         run::wait(&mut child)?;
         anyhow::bail!("testcontainers did not start k3s: {}", std::fs::read_to_string(log).unwrap_or_default().trim());
     }
