@@ -1,8 +1,10 @@
 //! What a Pod object says about itself.
 
-use crate::model::pod::Pod;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated};
+
+use crate::model::container::{Container, ContainerStatus};
+use crate::model::pod::Pod;
 
 /// Reasons of a waiting container that mean: the image cannot be had (kubelet's `pkg/kubelet/images/types.go`).
 const IMAGE_REASONS: [&str; 7] = [
@@ -207,7 +209,7 @@ pub fn host_ports(containers: &[Container]) -> Vec<u16> {
 pub fn last_words<'p>(pod: &'p Pod, container: &str) -> Option<&'p str> {
     let status = statuses(pod).find(|s| s.name == container)?;
     let ended = |s: &'p ContainerState| s.terminated.as_ref()?.message.as_deref();
-    status.state.as_ref().and_then(ended).or_else(|| status.last_state.as_ref().and_then(ended))
+    status.state.as_ref().and_then(ended).or_else(|| status.last_state.as_deref().and_then(ended))
 }
 
 /// The container that was killed for want of memory, where that is why it does not run now.
@@ -218,7 +220,7 @@ pub fn out_of_memory(pod: &Pod) -> Option<&ContainerStatus> {
         let ended = status.state.as_ref().is_some_and(terminated);
         // Once it runs again it is given the chance to come up, unless that has gone wrong several times.
         let waits = status.state.as_ref().is_some_and(|s| s.waiting.is_some()) || status.restart_count >= 3;
-        ended || (!status.ready && waits && status.last_state.as_ref().is_some_and(terminated))
+        ended || (!status.ready && waits && status.last_state.as_deref().is_some_and(terminated))
     })
 }
 

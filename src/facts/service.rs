@@ -1,13 +1,15 @@
 //! One Service with its port, selector, pods, endpoints and workload.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::model::container::{self, Container};
 use crate::model::pod::Pod;
 use crate::model::{PortRef, Target};
 
@@ -46,6 +48,8 @@ pub struct ServiceFacts<'a> {
     pub deployment: Option<&'a Deployment>,
     /// Whether the selector really matches that Deployment's pod template.
     pub deployment_matches: bool,
+    /// The containers to read declared ports from: of a live pod, else of the Deployment's template.
+    pub containers: Cow<'a, [Container]>,
 }
 
 impl<'a> ServiceFacts<'a> {
@@ -60,14 +64,16 @@ impl<'a> ServiceFacts<'a> {
         // Several may match (versions side by side): the one with pods is the one to speak of.
         let matched = matching.max_by_key(|d| (replicas(d) > 0, std::cmp::Reverse(d.metadata.name.as_deref())));
         let port = choose_port(service, target);
+        let deployment =
+            matched.or_else(|| nearest::deployment(index.deployments(&target.namespace), &target.service, selector));
         Some(Self {
             service,
             port,
-            pods,
             endpoints: endpoints::of_port(index.slices(&target.namespace, name), port.map(|(_, p)| p)),
-            deployment: matched
-                .or_else(|| nearest::deployment(index.deployments(&target.namespace), &target.service, selector)),
+            deployment,
             deployment_matches: matched.is_some(),
+            containers: containers(&pods, deployment),
+            pods,
         })
     }
 
@@ -177,19 +183,10 @@ impl<'a> ServiceFacts<'a> {
         meta.creation_timestamp.iter().chain(changes).map(|t| now.as_second() - t.0.as_second()).min()
     }
 
-    /// The containers to read declared ports from: of a live pod, else of the Deployment's template.
-    pub fn containers(&self) -> &'a [Container] {
-        let template = self.deployment.and_then(|d| d.spec.as_ref()).and_then(|s| s.template.spec.as_ref());
-        match self.live_pods().next() {
-            Some(found) => pod::containers(found),
-            None => template.map(|s| s.containers.as_slice()).unwrap_or_default(),
-        }
-    }
-
     /// The container port that a TCP targetPort most likely means: the one declared of the Service port's name or
     /// `http*`, else the only one.
-    pub fn likely_container_port(&self) -> Option<(&'a str, u16)> {
-        let declared = pod::declared_ports(self.containers());
+    pub fn likely_container_port(&self) -> Option<(&str, u16)> {
+        let declared = pod::declared_ports(&self.containers);
         let name = self.port.and_then(|(_, p)| p.name.as_deref()).unwrap_or_default();
         let number = self.port.and_then(|(_, p)| u16::try_from(p.port).ok());
         let by = |f: &dyn Fn(&(&str, u16)) -> bool| declared.iter().copied().find(|d| f(d));
@@ -257,6 +254,17 @@ pub fn is_sibling(service: &Service) -> bool {
 pub(super) fn opens_no_port(service: &Service) -> bool {
     let ports = service.spec.as_ref().and_then(|s| s.ports.as_deref()).unwrap_or_default();
     ports.iter().all(|p| p.node_port.is_none_or(|n| n == 0))
+}
+
+/// Of the first live pod, else of the Deployment's template.
+fn containers<'a>(pods: &[&'a Pod], deployment: Option<&Deployment>) -> Cow<'a, [Container]> {
+    match pods.iter().find(|p| pod::is_live(p)) {
+        Some(found) => pod::containers(found).into(),
+        None => {
+            let template = deployment.and_then(|d| d.spec.as_ref()?.template.spec.as_ref());
+            template.map(container::of_template).unwrap_or_default().into()
+        }
+    }
 }
 
 /// The port that was named; else the one with the expected nodePort, else `http*`, else the first. One number may stand

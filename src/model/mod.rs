@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod client;
+pub mod container;
 pub mod evidence;
 pub mod finding;
 pub mod firewall;

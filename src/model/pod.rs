@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodIP, PodReadinessGate};
+use k8s_openapi::api::core::v1::{PodCondition, PodIP, PodReadinessGate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::container::{Container, ContainerStatus};
 
 /// Names and shapes are those of the API (core/v1 Pod).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -68,7 +70,9 @@ fn tight<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<
     Ok(tight_option(from)?.unwrap_or_default())
 }
 
-fn tight_option<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<Vec<T>>, D::Error> {
+pub(super) fn tight_option<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
     let mut list = Option::<Vec<T>>::deserialize(from)?;
     list.iter_mut().for_each(Vec::shrink_to_fit);
     Ok(list)

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use k8s_openapi::api::core::v1::{self, Container, Probe as ContainerProbe};
+use k8s_openapi::api::core::v1::{self, ContainerState, Probe as ContainerProbe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::scrub::scrub;
 use crate::facts::{Index, cilium, log};
+use crate::model::container::Container;
 use crate::model::pod::{Pod, PodSpec, PodStatus};
 use crate::model::{Gap, GapReason, Outcome, Probe, Snapshot};
 
@@ -89,8 +90,8 @@ pub fn words(snapshot: &mut Snapshot) {
 /// The messages of containers, of this run and the last.
 fn said(status: &mut PodStatus) -> impl Iterator<Item = &mut String> {
     let lists = [&mut status.init_container_statuses, &mut status.container_statuses];
-    let states = lists.into_iter().flatten().flatten().flat_map(|c| [&mut c.state, &mut c.last_state]).flatten();
-    states.flat_map(|s| {
+    let containers = lists.into_iter().flatten().flatten();
+    containers.flat_map(|c| c.state.iter_mut().chain(c.last_state.as_deref_mut())).flat_map(|s: &mut ContainerState| {
         let waiting = s.waiting.as_mut().and_then(|w| w.message.as_mut());
         [waiting, s.terminated.as_mut().and_then(|t| t.message.as_mut())].into_iter().flatten()
     })
@@ -239,7 +240,17 @@ fn shrink(pod: &mut Pod) {
 }
 
 fn strip_template(spec: &mut v1::PodSpec) {
-    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(strip);
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        for variable in container.env.iter_mut().flatten() {
+            if !READ_VARIABLES.contains(&variable.name.as_str()) && variable.value.is_some() {
+                variable.value = Some(REMOVED.to_owned());
+            }
+        }
+        started_with(container.command.as_mut(), container.args.as_mut());
+        container.lifecycle = None;
+        let probes = [&mut container.readiness_probe, &mut container.liveness_probe, &mut container.startup_probe];
+        probes.into_iter().flatten().for_each(probing);
+    }
     for volume in spec.volumes.iter_mut().flatten() {
         volume.csi.iter_mut().for_each(|v| v.volume_attributes = None);
         volume.flex_volume.iter_mut().for_each(|v| v.options = None);
@@ -247,22 +258,16 @@ fn strip_template(spec: &mut v1::PodSpec) {
 }
 
 fn strip(container: &mut Container) {
-    for variable in container.env.iter_mut().flatten() {
-        if !READ_VARIABLES.contains(&variable.name.as_str()) && variable.value.is_some() {
-            variable.value = Some(REMOVED.to_owned());
-        }
-    }
-    // The first word of a command is the program.
-    let mut command = container.command.take();
-    if let Some([_, rest @ ..]) = command.as_deref_mut() {
+    started_with(container.command.as_mut(), container.args.as_mut());
+    container.readiness_probe.as_deref_mut().into_iter().for_each(probing);
+}
+
+/// The first word of a command is the program.
+fn started_with(command: Option<&mut Vec<String>>, args: Option<&mut Vec<String>>) {
+    if let Some([_, rest @ ..]) = command.map(Vec::as_mut_slice) {
         arguments(rest);
     }
-    container.command = command;
-    container.args.iter_mut().for_each(|words| arguments(words));
-    container.lifecycle = None;
-    for probe in [&mut container.readiness_probe, &mut container.liveness_probe, &mut container.startup_probe] {
-        probe.iter_mut().for_each(probing);
-    }
+    args.into_iter().for_each(|words| arguments(words));
 }
 
 fn probing(probe: &mut ContainerProbe) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bookaccess::model::container;
 use bookaccess::model::{Gap, GapReason, Input, Outcome, Probe, Snapshot, Vantage};
 use bookaccess::observe::{file, redact};
 use k8s_openapi::api::core::v1::{Container, Event, PodSpec};
@@ -39,6 +40,16 @@ fn on_container(container: &mut Container) {
     container.lifecycle = Some(from_value(hook).unwrap());
 }
 
+/// Of a pod's container less is held than of a template's.
+fn on_pods_container(container: &mut container::Container) {
+    let mut whole: Container = from_value(serde_json::to_value(&*container).unwrap()).unwrap();
+    on_container(&mut whole);
+    let header = whole.liveness_probe.clone().map(Box::new);
+    *container = container::Container::from(&whole);
+    // Only where there is none: whether and which port it asks is read.
+    container.readiness_probe = container.readiness_probe.take().or(header);
+}
+
 fn on_spec(spec: &mut PodSpec) {
     let init = spec.init_containers.iter_mut().flatten();
     spec.containers.iter_mut().chain(init).for_each(on_container);
@@ -52,7 +63,7 @@ fn plant(snapshot: &mut Snapshot) {
         on_metadata(&mut pod.metadata);
         let spec = pod.spec.as_mut();
         let containers = spec.map(|s| s.containers.iter_mut().chain(s.init_containers.iter_mut().flatten()));
-        containers.into_iter().flatten().for_each(on_container);
+        containers.into_iter().flatten().for_each(on_pods_container);
         let ended = json!({"terminated": {"exitCode": 0, "message": format!("token={}", secret("last-words"))}});
         let states = pod.status.as_mut().and_then(|s| s.container_statuses.as_mut());
         for status in states.into_iter().flatten().filter(|s| s.last_state.is_none()) {

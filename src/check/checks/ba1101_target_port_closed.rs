@@ -22,7 +22,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let (Some(PortRef::Number(number)), Some((index, _))) = (service.target_port(), service.port) else {
         return Vec::new();
     };
-    let declared = pod::declared_ports(service.containers());
+    let declared = pod::declared_ports(&service.containers);
     // On the port that the pods themselves declare, the Service is right and the application is not.
     if declared.iter().any(|(_, p)| *p == number) {
         return Vec::new();

@@ -23,10 +23,10 @@ fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findi
         return Vec::new();
     };
     // The slices are the controller's own word on it: a port that is there was found in some pod.
-    if service.containers().is_empty() || service.endpoints.iter().any(|e| e.port.is_some()) {
+    if service.containers.is_empty() || service.endpoints.iter().any(|e| e.port.is_some()) {
         return Vec::new();
     }
-    let declared = pod::declared_ports(service.containers());
+    let declared = pod::declared_ports(&service.containers);
     let everywhere = service.live_pods().flat_map(|p| pod::declared_ports(pod::containers(p)));
     if declared.iter().copied().chain(everywhere).any(|(n, _)| n == name) {
         return Vec::new();

@@ -61,7 +61,7 @@ fn serves_pages(port: &ServicePort, service: &ServiceFacts<'_>) -> bool {
         Some(IntOrString::String(_)) => None,
         None => u16::try_from(port.port).ok(),
     };
-    let declared = pod::declared_ports(service.containers());
+    let declared = pod::declared_ports(&service.containers);
     let container = declared.iter().find(|(_, p)| Some(*p) == number).map(|(name, _)| *name);
     let target_name = match &port.target_port {
         Some(IntOrString::String(name)) => Some(name.as_str()),

@@ -69,8 +69,7 @@ fn reason(pod: &Pod) -> Option<&str> {
 }
 
 fn memory_limit<'p>(pod: &'p Pod, container: &str) -> Option<&'p str> {
-    let limits = pod::containers(pod).iter().find(|c| c.name == container)?.resources.as_ref()?.limits.as_ref()?;
-    limits.get("memory").map(|q| q.0.as_str())
+    pod::containers(pod).iter().find(|c| c.name == container)?.resources.limits.memory.as_deref()
 }
 
 #[cfg(test)]

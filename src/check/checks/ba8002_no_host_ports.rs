@@ -24,7 +24,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     };
     let Some(service) = &target.service else { return Vec::new() };
     let in_node = service.live_pods().any(|p| p.spec.as_ref().and_then(|s| s.host_network) == Some(true));
-    let wanted = pod::host_ports(service.containers()).into_iter().next().filter(|_| !in_node);
+    let wanted = pod::host_ports(&service.containers).into_iter().next().filter(|_| !in_node);
     let Some(port) = wanted else { return Vec::new() };
     let object = cilium::config_map();
     let found = check.found(target, target.target.service_ref()).with("host_port", port);

@@ -2,6 +2,7 @@
 
 use crate::check::{Check, Hop, field, unless_it_answers};
 use crate::facts::{Facts, TargetFacts, pod, service};
+use crate::model::container::of_template;
 use crate::model::{Code, Confidence, Evidence, Finding, Input, ObjectRef, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -26,7 +27,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some(service) = &target.service else { return Vec::new() };
     let Some(deployment) = service.deployment.filter(|_| service.deployment_matches) else { return Vec::new() };
     let template = deployment.spec.as_ref().and_then(|s| s.template.spec.as_ref());
-    let ports = template.map(|t| pod::host_ports(&t.containers)).unwrap_or_default();
+    let ports = template.map(|t| pod::host_ports(&of_template(t))).unwrap_or_default();
     let namespace = &target.target.namespace;
     let homes = &facts.snapshot.objects.namespaces;
     let home = homes.iter().find(|n| n.metadata.name.as_deref() == Some(namespace));

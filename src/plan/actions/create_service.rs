@@ -7,6 +7,7 @@ use super::selector::by_application;
 use super::sibling_service::manifest;
 use super::{arg, creating, node_port_owner, told};
 use crate::facts::{Facts, TargetFacts, pod};
+use crate::model::container::of_template;
 use crate::model::{ActionName, Finding, Step, Text, Tier};
 
 /// The port Bookinfo's applications listen on, where no pod says another.
@@ -54,7 +55,8 @@ fn is_meant(deployment: &Deployment, target: &TargetFacts<'_>) -> bool {
 /// The port that the pods declare for pages: the only one, or the only one called `http…`.
 fn only_port(deployment: &Deployment) -> Option<u16> {
     let spec = deployment.spec.as_ref()?.template.spec.as_ref()?;
-    let declared = pod::declared_ports(&spec.containers);
+    let containers = of_template(spec);
+    let declared = pod::declared_ports(&containers);
     let pages: Vec<u16> = declared.iter().filter(|(name, _)| name.starts_with("http")).map(|(_, port)| *port).collect();
     match (declared.as_slice(), pages.as_slice()) {
         ([(_, only)], _) | (_, [only]) => Some(*only),
@@ -70,8 +72,8 @@ fn by_hand(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> St
         d.metadata.namespace.as_ref() == Some(namespace) && app == Some(name)
     };
     let port = facts.snapshot.objects.deployments.iter().find(labelled).and_then(|d| {
-        let containers = &d.spec.as_ref()?.template.spec.as_ref()?.containers;
-        pod::declared_ports(containers).first().map(|(_, port)| *port)
+        let containers = of_template(d.spec.as_ref()?.template.spec.as_ref()?);
+        pod::declared_ports(&containers).first().map(|(_, port)| *port)
     });
     let port = port.unwrap_or(BOOKINFO_PORT);
     let node_port = target.target.node_port.map(|p| format!(" --node-port={p}")).unwrap_or_default();

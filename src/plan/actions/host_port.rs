@@ -1,12 +1,13 @@
 //! Opens the port on the node itself (hostPort), which needs no kube-proxy: the last rung of the ladder.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1;
 use serde_json::{Value, json};
 
 use super::pin_to_control_plane::{POD_SPEC, changes as pin_changes, node_to_pin};
 use super::{arg, browser_port, deployment, identify, json as as_json, patching, service, target_port};
 use crate::facts::{Facts, TargetFacts, node, pod, proxy};
+use crate::model::container::Container;
 use crate::model::{ActionName, Change, Finding, Step, Text, Tier, Verify};
 
 /// The namespace label by which Pod Security admission refuses pods.
@@ -105,7 +106,7 @@ fn port_change(target: &TargetFacts<'_>, deployment: &Deployment, wanted: u16) -
 }
 
 /// Adds the port to the first container, which is the application's by convention.
-fn declare(container: &Container, container_port: u16, wanted: u16) -> Change {
+fn declare(container: &v1::Container, container_port: u16, wanted: u16) -> Change {
     let mut ports: Vec<Value> = container.ports.iter().flatten().map(as_json).collect();
     ports.push(json!({"containerPort": container_port, "hostPort": wanted, "protocol": "TCP"}));
     Change {

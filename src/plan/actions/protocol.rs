@@ -19,7 +19,7 @@ pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findi
             PortRef::Number(number) => p.container_port == i32::from(*number),
             PortRef::Name(name) => p.name.as_deref() == Some(name),
         };
-        let mut declared = facts_of.containers().iter().flat_map(|c| c.ports.iter().flatten()).filter(|p| leads(p));
+        let mut declared = facts_of.containers.iter().flat_map(|c| c.ports.iter().flatten()).filter(|p| leads(p));
         declared.next().is_some_and(|p| p.protocol.as_deref().is_none_or(|p| p == "TCP")) && declared.next().is_none()
     });
     if !meant {

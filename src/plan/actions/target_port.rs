@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{arg, identify, json, patching, port, service};
 use crate::facts::{Facts, ServiceFacts, TargetFacts, pod};
+use crate::model::container::of_template;
 use crate::model::{ActionName, Change, Finding, PortRef, Step, Text, Tier, Verify};
 
 pub(super) fn step(_facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Finding) -> Result<Step, Text> {
@@ -44,7 +45,7 @@ fn right(target: &TargetFacts<'_>, service: &ServiceFacts<'_>, finding: &Finding
 }
 
 fn readiness(service: &ServiceFacts<'_>) -> Option<PortRef> {
-    service.containers().iter().filter_map(|c| c.readiness_probe.as_ref()).find_map(|probe| {
+    service.containers.iter().filter_map(|c| c.readiness_probe.as_ref()).find_map(|probe| {
         match probe.http_get.as_ref().map(|h| &h.port).or(probe.tcp_socket.as_ref().map(|t| &t.port))? {
             IntOrString::Int(number) => u16::try_from(*number).ok().map(PortRef::Number),
             IntOrString::String(name) => Some(PortRef::Name(name.clone())),
@@ -57,7 +58,7 @@ pub(super) fn resolve(spec: &PodSpec, target_port: &PortRef) -> Option<u16> {
     match target_port {
         PortRef::Number(number) => Some(*number),
         PortRef::Name(name) => {
-            pod::declared_ports(&spec.containers).into_iter().find(|(n, _)| n == name).map(|(_, port)| port)
+            pod::declared_ports(&of_template(spec)).into_iter().find(|(n, _)| n == name).map(|(_, port)| port)
         }
     }
 }
