@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::plan;
+use super::{coredns, plan};
 use crate::run;
 
 /// containerd's module version.
@@ -118,20 +118,17 @@ pub fn containerd(version: &str) -> Result<PathBuf> {
     .ensure()
 }
 
-/// The folder with coredns.
+/// The folder with coredns: of its plugins those that kubeadm's Corefile names. The rest is as much again to compile,
+/// most of it clients of clouds.
 pub fn coredns(version: &str) -> Result<PathBuf> {
-    only("coredns", "github.com/coredns/coredns", version)
+    own("coredns", &coredns::source(), &[(coredns::MODULE, version)], version)
 }
 
 /// The folder with etcd, whose program Go names `server`.
 pub fn etcd(version: &str) -> Result<PathBuf> {
-    only("etcd", "go.etcd.io/etcd/server/v3", version)
-}
-
-/// The folder with the one program that a module's top is.
-fn only(name: &str, module: &str, version: &str) -> Result<PathBuf> {
+    let module = "go.etcd.io/etcd/server/v3";
     let packages = vec![module.to_owned()];
-    Recipe { name, source: Source::Module(module), version, ldflags: "-s -w".into(), packages }.ensure()
+    Recipe { name: "etcd", source: Source::Module(module), version, ldflags: "-s -w".into(), packages }.ensure()
 }
 
 /// The folder with what holds a pod's namespaces.

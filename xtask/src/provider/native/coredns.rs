@@ -6,6 +6,19 @@ use super::control_plane::binding;
 use super::images;
 use super::plan::DNS_SERVICE;
 
+/// Where its source lies.
+pub const MODULE: &str = "github.com/coredns/coredns";
+
+/// The folders of the plugins that the Corefile below names; that of `prometheus` is called otherwise.
+const PLUGINS: [&str; 10] =
+    ["cache", "errors", "forward", "health", "kubernetes", "loadbalance", "loop", "metrics", "ready", "reload"];
+
+/// Its program with these plugins, in Go.
+pub fn source() -> String {
+    let plugins: String = PLUGINS.iter().map(|name| format!("\t_ \"{MODULE}/plugin/{name}\"\n")).collect();
+    format!("package main\n\nimport (\n\t\"{MODULE}/coremain\"\n{plugins})\n\nfunc main() {{ coremain.Run() }}\n")
+}
+
 const COREFILE: &str = ".:53 {
     errors
     health {
@@ -120,4 +133,17 @@ fn pod() -> Value {
         "volumes": [{ "name": "config-volume",
                       "configMap": { "name": "coredns", "items": [{ "key": "Corefile", "path": "Corefile" }] } }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_plugin_of_the_corefile_is_compiled_in() {
+        let named = COREFILE.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| !line.starts_with(' '));
+        let named: BTreeSet<_> = named.filter_map(|line| line.split(' ').next()).filter(|word| *word != "}").collect();
+        assert_eq!(named, PLUGINS.map(|folder| if folder == "metrics" { "prometheus" } else { folder }).into());
+    }
 }
