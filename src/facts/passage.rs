@@ -40,7 +40,8 @@ pub struct Stopped<'a> {
 }
 
 /// What stops the packets of strangers for this target, in the order that they meet it; as far as the rules and counters
-/// of the firewall tell. Empty where the page answers, or somebody took the probe's connection.
+/// of the firewall tell. Empty where the page answers. Where somebody took the probe's connection: what stops only those
+/// that come in by the uplink.
 pub fn stopped<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Vec<Stopped<'a>> {
     if target.reach.answers != Some(false) {
         return Vec::new();
@@ -61,11 +62,11 @@ fn find<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Option<Vec<Stopped<'
     let host = facts.snapshot.host.as_ref()?;
     let firewall = host.firewall.as_ref()?;
     let outsider = &target.reach.outsider;
-    let failed = !outsider.is_empty() && !outsider.iter().any(|p| p.outcome.connected());
-    let through = outsider.iter().any(|p| p.outcome.is_right());
-    if !failed && !through {
+    if outsider.is_empty() {
         return None;
     }
+    // Whoever took the connection, and however slowly the page comes: no rule on the way stopped the probe.
+    let failed = !outsider.iter().any(|p| p.outcome.connected());
     let own = node::own_address(facts.node(node)?, &host.addresses, target.reach.address.map(|a| a.ip))?;
     // The rules that were read are those for IPv4.
     if own.is_ipv6() {

@@ -110,18 +110,19 @@ fn denied(gap: &Gap, homes: &[String]) -> Error {
 pub async fn look(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
     let begun = begin(cluster, &snapshot).await;
-    begun.file(&mut snapshot);
+    begun.file(&mut snapshot).await;
     complete(cluster, snapshot).await
 }
 
 /// Looks for about a second: enough to see that a page does not answer, what the objects and the rules say of it, and
-/// where dials vanish, whether its pods answer this node. A dial that would fail later counts as a timeout.
+/// where dials vanish, who on this node stopped them and whether its pods answer it. A dial that would fail later counts
+/// as a timeout.
 pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> Snapshot {
     let mut snapshot = objects_and_standpoint(cluster, targets, wanted).await;
     // The pods are dialled before it is known whether that is wanted: nobody shall wait for it.
     let pods = probes::to_pods(&snapshot, probes::GLANCE_LIMIT);
     let (begun, pods) = futures::join!(begin(cluster, &snapshot), pods);
-    begun.file(&mut snapshot);
+    begun.file(&mut snapshot).await;
     if probes::is_unclear(&snapshot) {
         probes::file(&mut snapshot, pods);
     }
@@ -141,9 +142,10 @@ async fn begin(cluster: &Cluster, seen: &Snapshot) -> Begun {
 }
 
 impl Begun {
-    fn file(self, snapshot: &mut Snapshot) {
+    async fn file(self, snapshot: &mut Snapshot) {
         objects::file_logs(snapshot, self.logs);
         probes::file(snapshot, self.dials);
+        count_again(snapshot).await;
     }
 }
 
@@ -152,7 +154,6 @@ impl Begun {
 /// side by side.
 pub async fn complete(cluster: &Cluster, glance: Snapshot) -> Snapshot {
     let mut snapshot = glance;
-    count_again(&mut snapshot).await;
     let wanted = snapshot.targets.iter().any(|t| !probes::answered(&snapshot, t));
     let unclear = wanted && probes::is_unclear(&snapshot);
     let homes = homes(&snapshot.targets);

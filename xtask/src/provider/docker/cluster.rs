@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::nodes::Maker;
-use super::{Docker, daemon, network, reachable};
+use super::{Client, Docker, daemon, network, reachable};
 use crate::provider::host_settings;
 use crate::provider::native::descriptor::Descriptor;
 use crate::provider::native::plan::{self, Places, Request};
@@ -108,12 +108,20 @@ fn containers(docker: &Docker, cluster: &str) -> Result<Vec<String>> {
 
 /// The clusters of which anything is left with a daemon that answers.
 pub fn names() -> Vec<String> {
-    let format = format!("{{{{.Label \"{LABEL}\"}}}}");
-    let args = ["network", "ls", "--format", &format, "--filter", &format!("label={LABEL}")];
-    let mut names: Vec<_> = reachable().iter().filter_map(|docker| docker.lines(&args).ok()).flatten().collect();
+    let mut names: Vec<_> = reachable().iter().filter_map(|docker| names_with(docker).ok()).flatten().collect();
     names.sort();
     names.dedup();
     names
+}
+
+fn names_with(docker: &Docker) -> Result<Vec<String>> {
+    let networks = docker.lines(&["network", "ls", "--quiet", "--filter", &format!("label={LABEL}")])?;
+    if networks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let format = format!("{{{{index .Labels \"{LABEL}\"}}}}");
+    let args = ["network", "inspect", "--format", &format].map(str::to_owned);
+    docker.lines(&[&args[..], &networks].concat())
 }
 
 /// The members that run, by the names that the descriptor has.
@@ -172,10 +180,23 @@ fn remove(docker: &Docker, cluster: &str, keep_client: bool) -> Result<()> {
             // With the volumes that kind gives its nodes.
             let words = ["rm", "--force", "--volumes"].map(String::from);
             docker.run(&[&words[..], &ending].concat())?;
+            remove_volumes(docker, &ending)?;
         }
         for network in networks(docker, cluster)?.into_iter().filter(|name| !(keep_client && *name == clients)) {
             docker.run(&["network", "rm", &network])?;
         }
         Ok(())
     })
+}
+
+/// podman has no nameless volumes with options of their own, so kind names them, and labels each with its node's name.
+fn remove_volumes(docker: &Docker, nodes: &[String]) -> Result<()> {
+    for node in nodes.iter().filter(|_| docker.client == Client::Podman) {
+        let volumes = docker.lines(&["volume", "ls", "--quiet", "--filter", &format!("label={node}=true")])?;
+        if !volumes.is_empty() {
+            let words = ["volume", "rm", "--force"].map(String::from);
+            docker.run(&[&words[..], &volumes].concat())?;
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! The Docker daemon that holds the clusters of the providers with containers: the user's where one answers, else one of our
-//! own; and what is the same of all such clusters.
+//! What holds the clusters of the providers with containers: the user's Docker daemon where one answers, else one of our own,
+//! or for kind podman; and what is the same of all such clusters.
 
 pub mod around;
 pub mod cluster;
@@ -29,9 +29,32 @@ const PACKAGES: &[Package] = &[
     ("iproute2", &["/usr/bin/ip", "/sbin/ip"]),
 ];
 
-/// A daemon that answers.
+/// A client program. podman takes docker's commands, and needs no daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    Docker,
+    Podman,
+}
+
+impl Client {
+    /// Its name, which is kind's name for it too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+
+    /// Where it lies, or nothing where it is not on PATH.
+    pub fn on_path(self) -> Option<PathBuf> {
+        find_in(&std::env::var_os("PATH")?, self.name())
+    }
+}
+
+/// A daemon that answers, or podman.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Docker {
+    pub client: Client,
     /// The client program.
     program: String,
     /// None: the one that the user's environment means.
@@ -40,7 +63,11 @@ pub struct Docker {
 
 impl Docker {
     fn new(host: Option<String>) -> Self {
-        Self { program: PROGRAM.to_owned(), host }
+        Self { client: Client::Docker, program: Client::Docker.name().to_owned(), host }
+    }
+
+    fn podman() -> Self {
+        Self { client: Client::Podman, program: Client::Podman.name().to_owned(), host: None }
     }
 
     /// The words before a docker command.
@@ -126,14 +153,6 @@ impl Docker {
     }
 }
 
-/// The client program.
-const PROGRAM: &str = "docker";
-
-/// Where the client program lies, or nothing where it is not on PATH.
-pub fn on_path() -> Option<PathBuf> {
-    find_in(&std::env::var_os("PATH")?, PROGRAM)
-}
-
 /// The first program of that name.
 pub fn find_in(path: &std::ffi::OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(name)).find(|file| file.is_file())
@@ -144,7 +163,7 @@ pub fn find(install: bool) -> Result<Docker> {
     if let Some(own) = own()? {
         return Ok(own);
     }
-    let refusal = match on_path() {
+    let refusal = match Client::Docker.on_path() {
         None => Refusal::Absent,
         Some(_) => match asked(&Docker::new(None)) {
             Ok(_) => return Ok(Docker::new(None)),
@@ -161,19 +180,27 @@ pub fn find(install: bool) -> Result<Docker> {
     own()?.context("the daemon of our own does not answer")
 }
 
+/// podman, where it works.
+pub fn podman() -> Result<Docker> {
+    if Client::Podman.on_path().is_none() {
+        bail!("there is no podman on PATH");
+    }
+    let podman = Docker::podman();
+    asked(&podman).context("podman does not work here")?;
+    Ok(podman)
+}
+
 /// Whether a daemon of our own may be started where none answers.
 pub fn may_start(install: bool) -> bool {
     install && rustix::process::geteuid().is_root()
 }
 
-/// The daemons that answer now, to look for what is left.
+/// The daemons that answer now, and podman, to look for what is left.
 pub fn reachable() -> Vec<Docker> {
-    if on_path().is_none() {
-        return Vec::new();
-    }
-    let users = Docker::new(None);
-    let users = asked(&users).ok().map(|_| users);
-    own().ok().flatten().into_iter().chain(users).collect()
+    let users = Client::Docker.on_path().map(|_| Docker::new(None));
+    let own = if users.is_some() { own().ok().flatten() } else { None };
+    let users = users.filter(|docker| asked(docker).is_ok());
+    own.into_iter().chain(users).chain(podman().ok()).collect()
 }
 
 /// Our own, if it runs and answers.
@@ -185,7 +212,7 @@ pub fn own() -> Result<Option<Docker>> {
     Ok(asked(&own).ok().map(|_| own))
 }
 
-/// The daemon's version.
+/// The daemon's version, or podman's.
 fn asked(docker: &Docker) -> Result<String> {
     run::output_within(&mut docker.command(&["version", "--format", "{{.Server.Version}}"]), ANSWER)
 }
@@ -253,7 +280,7 @@ pub mod fake {
 
     /// A daemon whose client is this shell script.
     pub fn docker(folder: &Path, script: &str) -> Docker {
-        Docker { program: program(folder, "docker", script).display().to_string(), host: None }
+        Docker { program: program(folder, "docker", script).display().to_string(), ..Docker::new(None) }
     }
 }
 

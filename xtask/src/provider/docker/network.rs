@@ -13,8 +13,8 @@ use crate::provider::native::net::{CLIENTS, OUTSIDE, gateway_rules};
 
 /// Marks networks as ours, with the cluster's name.
 pub const LABEL: &str = "kubectl-bookaccess.cluster";
-/// What Docker says where two networks would share addresses.
-const OVERLAPS: &str = "overlaps";
+/// What Docker and podman say where two networks would share addresses.
+const OVERLAPS: [&str; 2] = ["overlaps", "is already used on the host"];
 
 /// A /24 of the nodes (172.30.N.0/24) or a /28 of the client (in TEST-NET-2, RFC 5737). Docker's own bridge has the last
 /// address; the first is the gateway's, as the members' way out.
@@ -99,12 +99,13 @@ fn make_first_free<T>(
             docker.run(&["network", "create", "--subnet", &subnet, "--gateway", &bridge, "--label", &label, network]);
         match made {
             Ok(_) => return Ok(found),
-            Err(error) if format!("{error:#}").contains(OVERLAPS) => {}
+            Err(error) if OVERLAPS.iter().any(|words| format!("{error:#}").contains(words)) => {}
             Err(error) => return Err(error),
         }
     }
     bail!(
-        "every range of addresses for {network} is taken by another network: docker network ls shows them, docker network rm removes one"
+        "every range of addresses for {network} is taken by another network: {client} network ls shows them, {client} network rm removes one",
+        client = docker.client.name(),
     )
 }
 
@@ -178,9 +179,10 @@ mod tests {
     fn a_range_that_another_network_has_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let taken = "case \"$*\" in *172.30.[78].0/24*) \
-            echo 'Error response from daemon: Pool overlaps with other one on this address space' >&2; exit 1;; esac";
+            echo 'Error response from daemon: Pool overlaps with other one on this address space' >&2; exit 1;; \
+            *172.30.9.0/24*) echo 'Error: subnet 172.30.9.0/24 is already used on the host' >&2; exit 1;; esac";
         let docker = fake::docker(folder.path(), taken);
-        assert_eq!(make_nodes_network(&docker, "a", 7).unwrap(), 9);
+        assert_eq!(make_nodes_network(&docker, "a", 7).unwrap(), 10);
         let full = "echo 'invalid pool request: Pool overlaps with other one on this address space' >&2; exit 1";
         let said = make_clients_network(&fake::docker(folder.path(), full), "a").unwrap_err().to_string();
         assert!(said.contains("bookaccess-a-clients is taken by another network"), "{said}");

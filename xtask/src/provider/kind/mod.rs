@@ -1,4 +1,4 @@
-//! Provider `kind`: the nodes are containers that the `kind` command makes, reached by `docker exec`.
+//! Provider `kind`: the nodes are containers that the `kind` command makes, of Docker or podman, reached by their `exec`.
 
 pub mod config;
 pub mod image;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::docker::around::{self, Around, READY};
 use super::docker::nodes::Maker;
-use super::docker::{self, Docker, cluster, evidence, network, stand_in};
+use super::docker::{self, Client, Docker, cluster, evidence, network, stand_in};
 use super::native::descriptor::{Descriptor, Node};
 use super::native::plan::{self, POD_RANGE, Places, ProxyMode, Request};
 use super::native::{cgroup, limits, node::CONTAINERD_SOCKET};
@@ -21,6 +21,8 @@ use config::Host;
 
 /// The provider's name in a descriptor.
 pub const NAME: &str = "kind";
+/// By this variable kind is told what holds the nodes.
+const ENGINE: &str = "KIND_EXPERIMENTAL_PROVIDER";
 /// How its nodes are known.
 const MAKER: Maker = Maker {
     name: NAME,
@@ -47,7 +49,7 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
         bail!("provider kind has neither --ec2 nor --dual-stack: use --provider native");
     }
     run::catch_interrupts()?;
-    let docker = docker::find(install)?;
+    let docker = engine(install)?;
     cluster::begin(&MAKER, &docker, &request, keep_evidence, |places| {
         Start { docker: &docker, host, request: &request, places }.run(install)
     })
@@ -56,7 +58,24 @@ pub fn up(request: Request, install: bool) -> Result<Descriptor> {
 /// Fails where kind has no such version here, or no daemon answers and none may be started. Starts nothing.
 pub fn require(version: &str, install: bool) -> Result<()> {
     config::check_version(host(), version)?;
-    if docker::may_start(install) { Ok(()) } else { docker::find(false).map(drop) }
+    if docker::may_start(install) { Ok(()) } else { engine(false).map(drop) }
+}
+
+/// What holds the nodes: Docker, or podman where kind's users tell kind so, or where no Docker answers.
+fn engine(install: bool) -> Result<Docker> {
+    let told = std::env::var(ENGINE).unwrap_or_default();
+    match told.as_str() {
+        "docker" => docker::find(install),
+        "podman" => docker::podman().with_context(|| format!("{ENGINE} is podman")),
+        "" => docker::find(install).or_else(|refusal| {
+            let podman = docker::podman().map_err(|_| refusal)?;
+            println!("no Docker daemon answers: podman holds the nodes");
+            Ok(podman)
+        }),
+        other => bail!(
+            "{ENGINE} is {other}: nodes are held by docker or podman (with nerdctl kind lets nobody choose the nodes' network)"
+        ),
+    }
 }
 
 /// A cluster that is being made.
@@ -162,10 +181,15 @@ fn program(host: Host) -> Program {
 /// The kind command for a cluster, with the daemon and the network that it shall use.
 fn command(docker: &Docker, kind: &Path, cluster: &str) -> Result<std::process::Command> {
     let mut command = docker.user(kind);
-    command.env("KIND_EXPERIMENTAL_PROVIDER", "docker");
-    command.env("KIND_EXPERIMENTAL_DOCKER_NETWORK", network::nodes_network(cluster));
-    if stand_in::is_needed() {
-        let real = docker::on_path().context("there is no docker on PATH")?;
+    command.env(ENGINE, docker.client.name());
+    let network = match docker.client {
+        Client::Docker => "KIND_EXPERIMENTAL_DOCKER_NETWORK",
+        Client::Podman => "KIND_EXPERIMENTAL_PODMAN_NETWORK",
+    };
+    command.env(network, network::nodes_network(cluster));
+    // podman asks only for the capabilities that there are.
+    if docker.client == Client::Docker && stand_in::is_needed() {
+        let real = docker.client.on_path().context("there is no docker on PATH")?;
         let folder = Places::new(cluster).data.join("docker-for-kind");
         command.envs(stand_in::put(&folder, real)?);
     }

@@ -15,7 +15,8 @@ const BEGUN: Duration = Duration::from_secs(8);
 
 /// Makes the daemon have the image for this version, and gives its name. Built ones are kept.
 pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<String> {
-    let upstream = format!("kindest/node:{version}");
+    // In full: podman asks no registry for a short name.
+    let upstream = format!("docker.io/kindest/node:{version}");
     if is_there(docker, &upstream) {
         return Ok(upstream);
     }
@@ -56,16 +57,20 @@ pub fn pull(docker: &Docker, name: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .context("cannot start docker")?;
+        .with_context(|| format!("cannot start {}", docker.client.name()))?;
     let lines = suite::lines(child.stdout.take());
     let errors = suite::lines(child.stderr.take());
     let start = Instant::now();
-    let mut begun = false;
+    let (mut begun, mut last) = (false, String::new());
     loop {
         match lines.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => begun |= is_begin(&line),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
+        }
+        for line in errors.try_iter() {
+            begun |= is_begin(&line);
+            last = line;
         }
         if run::interrupted() || (!begun && start.elapsed() > BEGUN) {
             suite::end(&mut child)?;
@@ -76,12 +81,13 @@ pub fn pull(docker: &Docker, name: &str) -> Result<()> {
     if run::wait(&mut child)?.success() {
         return Ok(());
     }
-    bail!("{}", errors.iter().last().unwrap_or_else(|| "docker pull failed".to_owned()).trim())
+    let last = errors.iter().last().unwrap_or(last);
+    bail!("{}", if last.is_empty() { "the pull failed" } else { last.trim() })
 }
 
-/// Whether a line of `docker pull` shows that the registry gives the image.
+/// Whether a line of `docker pull`, or of what `podman pull` says beside, shows that the registry gives the image.
 fn is_begin(line: &str) -> bool {
-    ["Pulling fs layer", "Already exists", "Digest: "].iter().any(|words| line.contains(words))
+    ["Pulling fs layer", "Already exists", "Digest: ", "Copying blob"].iter().any(|words| line.contains(words))
 }
 
 #[cfg(test)]
@@ -105,6 +111,10 @@ mod tests {
     #[test]
     fn a_pull_has_begun_when_layers_come() {
         assert!(is_begin("b5e5a0e8a9f1: Pulling fs layer") && is_begin("Digest: sha256:7416"));
-        assert!(!is_begin("v1.34.4: Pulling from kindest/node") && !is_begin(""));
+        assert!(is_begin("Copying blob b5e5a0e8a9f1 [--------------------------------------]"));
+        assert!(
+            !is_begin("v1.34.4: Pulling from kindest/node") && !is_begin("Trying to pull docker.io/kindest/node:v1")
+        );
+        assert!(!is_begin(""));
     }
 }
