@@ -29,6 +29,8 @@ pub struct Reach<'a> {
     pub node: Option<&'a str>,
     /// The port a browser dials: the one expected of a page that may be made a NodePort, else the Service's nodePort.
     pub port: Option<u16>,
+    /// A forward of ours listens there: what refuses may be the forward, and not what is behind it.
+    pub is_ours: bool,
     /// Whether the page answers at `address` as far as this standpoint can tell: on a node as root the outsider
     /// probe decides, elsewhere the client's dial. None where nobody could look.
     pub answers: Option<bool>,
@@ -142,6 +144,7 @@ impl<'a> Reach<'a> {
             address: None,
             node: None,
             port: None,
+            is_ours: false,
             answers: None,
             own_error: false,
             decisive: Vec::new(),
@@ -161,6 +164,8 @@ impl<'a> Reach<'a> {
             (reach.answers, reach.decisive) = reach.judge(snapshot, address, *node, port);
             (reach.address, reach.node) = (Some(*address), *node);
         }
+        let here = snapshot.stand.node.as_deref();
+        reach.is_ours = here.is_some() && reach.node == here && port.is_some_and(|p| snapshot.is_ours(p));
         reach.own_error = reach.answers == Some(false) && service.is_some_and(|s| reach.is_own_error(s));
         if reach.own_error {
             reach.answers = Some(true);
@@ -215,9 +220,12 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// The page does not answer, and not because packets vanish or the way is missing: somebody turns them away.
+    /// The page does not answer, and not because packets vanish or the way is missing: somebody turns them away who is
+    /// not ours.
     pub fn is_turned_away(&self) -> bool {
-        self.answers == Some(false) && self.decisive.iter().any(|p| matches!(p.outcome, Outcome::Refused))
+        self.answers == Some(false)
+            && !self.is_ours
+            && self.decisive.iter().any(|p| matches!(p.outcome, Outcome::Refused))
     }
 
     /// What came along the open way, where it is not the page and the pods themselves say the like: the dial that

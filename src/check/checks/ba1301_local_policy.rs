@@ -17,16 +17,14 @@ pub(crate) const CHECK: Check = Check {
     run,
 };
 
-fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
+fn run(check: &Check, _facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let Some(service) = target.stuck().filter(|s| s.is_local()) else { return Vec::new() };
     let Some(node) = target.reach.node else { return Vec::new() };
     if service.usable().any(|e| e.node == Some(node)) {
         return Vec::new();
     }
-    // kube-proxy drops such packets. A refusal comes from something else; this would then be the next thing to meet. A
-    // forward of ours that listens there refuses what kube-proxy would have dropped behind it.
-    let refused = target.reach.is_turned_away() && !target.reach.port.is_some_and(|p| facts.snapshot.is_ours(p));
-    let hurts = target.reach.answers == Some(false) && !refused;
+    // kube-proxy drops such packets. A refusal comes from something else; this would then be the next thing to meet.
+    let hurts = target.reach.answers == Some(false) && !target.reach.is_turned_away();
     let mut elsewhere: Vec<&str> = service.usable().filter_map(|e| e.node).collect();
     elsewhere.sort_unstable();
     elsewhere.dedup();

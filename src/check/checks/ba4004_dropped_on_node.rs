@@ -70,6 +70,22 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_page_hides_no_rule_for_the_uplink_alone() {
+        let rule = |device: &str| {
+            json!([{"text": "-A FORWARD -d 10.244.0.0/16 -j DROP", "then": {"do": "drop"},
+                "when": [{"on": "destination", "any": ["10.244.0.0/16"]}, {"on": "inDevice", "any": [device]}]}])
+        };
+        let slow = |device: &str| {
+            let mut sample = forward(Sample::healthy(), rule(device), false);
+            sample.probes(&["outsider"], None, json!({"outcome": "silent"}));
+            sample.0["host"]["devices"] = json!([{"name": "eth0", "mtu": 1500, "addresses": ["10.0.0.10"]}]);
+            sample
+        };
+        assert_eq!(slow("eth0").finding(4004).confidence, Confidence::Likely);
+        assert!(slow("eth1").said().iter().all(|(code, _)| *code != 4004));
+    }
+
+    #[test]
     fn without_a_view_of_the_pod_it_is_not_claimed() {
         let mut sample = lost();
         sample.blind("nodeToPod");
