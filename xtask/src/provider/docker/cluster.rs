@@ -180,23 +180,49 @@ fn remove(docker: &Docker, cluster: &str, keep_client: bool) -> Result<()> {
             // With the volumes that kind gives its nodes.
             let words = ["rm", "--force", "--volumes"].map(String::from);
             docker.run(&[&words[..], &ending].concat())?;
-            remove_volumes(docker, &ending)?;
         }
         for network in networks(docker, cluster)?.into_iter().filter(|name| !(keep_client && *name == clients)) {
             docker.run(&["network", "rm", &network])?;
         }
-        Ok(())
+        remove_volumes(docker, cluster)
     })
 }
 
 /// podman has no nameless volumes with options of their own, so kind names them, and labels each with its node's name.
-fn remove_volumes(docker: &Docker, nodes: &[String]) -> Result<()> {
-    for node in nodes.iter().filter(|_| docker.client == Client::Podman) {
-        let volumes = docker.lines(&["volume", "ls", "--quiet", "--filter", &format!("label={node}=true")])?;
-        if !volumes.is_empty() {
-            let words = ["volume", "rm", "--force"].map(String::from);
-            docker.run(&[&words[..], &volumes].concat())?;
+fn remove_volumes(docker: &Docker, cluster: &str) -> Result<()> {
+    if docker.client == Client::Podman {
+        let all = docker.lines(&["volume", "ls", "--format", "{{.Name}} {{.Labels}}"])?;
+        let found: Vec<_> = all.iter().filter_map(|line| volume_of(line, cluster)).collect();
+        if !found.is_empty() {
+            docker.run(&[&["volume", "rm", "--force"], &found[..]].concat())?;
         }
     }
     Ok(())
+}
+
+/// The volume of a line such as `6142… map[lab-worker2:true]`, where that is a node of this cluster.
+fn volume_of<'l>(line: &'l str, cluster: &str) -> Option<&'l str> {
+    let (name, label) = line.split_once(" map[")?;
+    let node = label.strip_suffix(":true]")?.strip_prefix(cluster)?;
+    let number = node.strip_prefix("-worker").filter(|number| number.chars().all(|c| c.is_ascii_digit()));
+    (node == "-control-plane" || number.is_some()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::volume_of;
+
+    #[test]
+    fn a_volume_is_known_by_the_name_of_its_node() {
+        for (label, ours) in [
+            ("map[lab-control-plane:true]", true),
+            ("map[lab-worker:true]", true),
+            ("map[lab-worker2:true]", true),
+            ("map[lab-worker-control-plane:true]", false),
+            ("map[other-worker:true]", false),
+            ("map[]", false),
+        ] {
+            assert_eq!(volume_of(&format!("6142ab {label}"), "lab"), ours.then_some("6142ab"), "{label}");
+        }
+    }
 }

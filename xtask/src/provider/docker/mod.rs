@@ -45,6 +45,14 @@ impl Client {
         }
     }
 
+    /// What an image is called here once it was loaded from an archive that names no registry.
+    pub fn loaded(self, image: &str) -> String {
+        match self {
+            Self::Docker => image.to_owned(),
+            Self::Podman => format!("localhost/{image}"),
+        }
+    }
+
     /// Where it lies, or nothing where it is not on PATH.
     pub fn on_path(self) -> Option<PathBuf> {
         find_in(&std::env::var_os("PATH")?, self.name())

@@ -35,11 +35,12 @@ pub fn ensure(docker: &Docker, version: &str, install: bool) -> Result<String> {
         }
     }
     let built = image::ensure(version, install)?;
-    if !is_there(docker, &built.name) {
-        println!("loading {}", built.name);
+    let name = docker.client.loaded(&built.name);
+    if !is_there(docker, &name) {
+        println!("loading {name}");
         docker.run(&["load", "--quiet", "--input", &built.archive.display().to_string()])?;
     }
-    Ok(built.name)
+    Ok(name)
 }
 
 /// Whether the daemon has it.
