@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Result, bail};
 
-use super::Docker;
+use super::{Client, Docker};
 use crate::provider::native::net::{CLIENTS, OUTSIDE, gateway_rules};
 
 /// Marks networks as ours, with the cluster's name.
@@ -95,9 +95,12 @@ fn make_first_free<T>(
     let label = format!("{LABEL}={cluster}");
     for (found, range) in ranges {
         let (subnet, bridge) = (range.cidr(), range.docker().to_string());
-        let made =
-            docker.run(&["network", "create", "--subnet", &subnet, "--gateway", &bridge, "--label", &label, network]);
-        match made {
+        let mut words = vec!["network", "create", "--subnet", &subnet, "--gateway", &bridge, "--label", &label];
+        // podman hides the senders of all that a network sends elsewhere, of bridged packets too where the kernel shows
+        // them to the rules; it does not with a network that has no way out.
+        words.extend(Some("--internal").filter(|_| docker.client == Client::Podman));
+        words.push(network);
+        match docker.run(&words) {
             Ok(_) => return Ok(found),
             Err(error) if OVERLAPS.iter().any(|words| format!("{error:#}").contains(words)) => {}
             Err(error) => return Err(error),
