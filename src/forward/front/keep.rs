@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -14,7 +12,7 @@ use super::nft::{self, Tables, Wanted};
 use super::prove::{Installed, Trusted, prove};
 use super::reason::{KernelReport, Reason};
 use super::rules::{Family, Layout, Leases, Prover, table_name};
-use super::{Led, Way};
+use super::{Led, Way, unanswered};
 use crate::forward::endpoints::{Backend, Routes};
 use crate::forward::listener::{self, Listeners};
 use crate::forward::slots::Slots;
@@ -243,7 +241,8 @@ async fn lease(
                 failed = false;
                 let lost = (&last.1.kernel, &last.1.listener) != (&leases.kernel, &leases.listener);
                 if now == Some(Position::Front) && (last.0 != now || lost) {
-                    forget_unanswered(&front.ways).await;
+                    // Beside the leases, which must go on.
+                    tokio::spawn(unanswered::forget(front.ways.iter().map(|w| w.public).collect()));
                 }
                 if last.1.kernel.is_empty() != leases.kernel.is_empty() {
                     tracing::info!(event = "kernel", carrying = !leases.kernel.is_empty(), reason = ?want.1);
@@ -354,20 +353,4 @@ fn want(
     each.truncate(usize::from(u16::MAX) - 1);
     let leases = Leases { kernel, listener, all: front.ways.clone(), each, filled };
     (Wanted { layouts: families.iter().map(layout).collect(), slots, leases }, reason, led)
-}
-
-/// Lets connections that wait for an answer on a broken path begin anew: the kernel keeps the old destination of a SYN
-/// for its repetitions unless it is told to forget it. Best effort; kubeadm requires the program.
-async fn forget_unanswered(ways: &[Way]) {
-    for public in ways.iter().map(|w| w.public) {
-        let family = if public.is_ipv4() { "ipv4" } else { "ipv6" };
-        let (ip, port) = (public.ip().to_string(), public.port().to_string());
-        let args =
-            ["-D", "-f", family, "-p", "tcp", "--orig-dst", &ip, "--orig-port-dst", &port, "--state", "SYN_SENT"];
-        let quiet = Command::new("conntrack").args(args).stdin(Stdio::null()).kill_on_drop(true).output().await;
-        // It also fails where there was nothing to forget.
-        if let Err(error) = quiet {
-            tracing::info!(event = "no-conntrack", error = %error);
-        }
-    }
 }

@@ -25,6 +25,8 @@ pub mod nft;
 pub mod probe;
 #[cfg(target_os = "linux")]
 mod prove;
+#[cfg(target_os = "linux")]
+mod unanswered;
 
 #[cfg(target_os = "linux")]
 pub use keep::{Front, Inputs, check, keep, ways};

@@ -24,7 +24,7 @@ pub enum Provider {
     /// The real Kubernetes programs in network namespaces of this machine (Linux, root, no Docker)
     #[default]
     Native,
-    /// kind: nodes as Docker containers
+    /// kind: nodes as containers of Docker, or of podman (KIND_EXPERIMENTAL_PROVIDER=podman)
     Kind,
     /// k3d: k3s nodes as Docker containers
     K3d,
