@@ -48,6 +48,9 @@ pub struct Count {
     pub gap: u64,
     /// How often each kind of failure came, in words.
     pub failures: BTreeMap<String, u32>,
+    /// What carried the requests said meanwhile, where some failed and it has a log.
+    #[serde(skip)]
+    pub log: String,
 }
 
 impl Count {
@@ -191,7 +194,10 @@ fn request(order: &Order) -> Result<Duration> {
             Ok(0) => bail!("closed in mid-answer"),
             Ok(n) => answer.extend_from_slice(&piece[..n]),
             // A read that times out says WouldBlock on Linux.
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => bail!(LATE),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                ensure!(!answer.is_empty(), "connected, and no byte in time");
+                bail!(LATE)
+            }
             Err(e) if answer.is_empty() => return Err(e).context("before the first byte"),
             Err(e) => return Err(e).context("in mid-answer"),
         }

@@ -275,10 +275,15 @@ impl Trial {
             std::thread::sleep(self.hold);
         }
         let counted = load.end();
+        let mut log = String::new();
+        if way.is_ours() && counted.as_ref().is_ok_and(|count| count.failed > 0) {
+            // Where it happened only this tells, and it ends with the trial.
+            log = open.operator.run(&["forward", "logs"])?.stdout;
+        }
         let healed = (fault.heal)(scene.cluster).with_context(|| format!("cannot heal: {}", fault.name));
         drop(fault);
         injected?;
-        let count = counted?;
+        let count = Count { log, ..counted? };
         healed?;
         Arc::into_inner(open).context("somebody holds the way open")?.end()?;
         Ok(count)

@@ -36,9 +36,10 @@ fn survives(stage: &Stage, way: Way, faults: &[&str]) -> Result<()> {
         let target = (trial.target)(way).context("no target")?;
         ensure!(
             target.met(&count),
-            "{name} by way of {}: wanted {target}; {count}\n{}",
+            "{name} by way of {}: wanted {target}; {count}\n{}\n{}",
             way.name(),
-            count.failures_in_words()
+            count.failures_in_words(),
+            count.log
         );
     }
     Ok(())
