@@ -61,16 +61,17 @@ pub struct ContainerStatus {
 /// The same of a template's container, which the API's own type holds.
 impl From<&v1::Container> for Container {
     fn from(whole: &v1::Container) -> Self {
-        let v1::Container { name, image, command, args, ports, readiness_probe, resources, .. } = whole.clone();
-        let limits = resources.and_then(|r| r.limits).unwrap_or_default();
+        let limits = whole.resources.as_ref().and_then(|r| r.limits.as_ref());
         Self {
-            name,
-            image,
-            command,
-            args,
-            ports,
-            readiness_probe: readiness_probe.map(Box::new),
-            resources: Resources { limits: Limits { memory: limits.get("memory").map(|q| q.0.clone()) } },
+            name: whole.name.clone(),
+            image: whole.image.clone(),
+            command: whole.command.clone(),
+            args: whole.args.clone(),
+            ports: whole.ports.clone(),
+            readiness_probe: whole.readiness_probe.clone().map(Box::new),
+            resources: Resources {
+                limits: Limits { memory: limits.and_then(|l| l.get("memory")).map(|q| q.0.clone()) },
+            },
         }
     }
 }
