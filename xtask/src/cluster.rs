@@ -61,9 +61,6 @@ pub struct UpArgs {
     /// Install Docker where it is missing, and start a daemon of our own where none answers (provider kind; Debian, root)
     #[arg(long, conflicts_with = "no_install")]
     pub install: bool,
-    /// Of provider testcontainers, whose node lives as long as a suite
-    #[arg(skip)]
-    pub k3s_image: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -135,6 +132,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 /// Starts a cluster.
 pub fn up(args: &UpArgs) -> Result<Descriptor> {
+    up_of(args, None)
+}
+
+/// Starts a cluster whose nodes are of this image, where one is named.
+pub fn up_of(args: &UpArgs, image: Option<&str>) -> Result<Descriptor> {
     let request = Request {
         name: args.name.clone(),
         version: args.kubernetes_version.clone().unwrap_or_else(|| args.provider.default_version().to_owned()),
@@ -142,13 +144,14 @@ pub fn up(args: &UpArgs) -> Result<Descriptor> {
         proxy_mode: args.proxy_mode,
         ec2: args.ec2,
         dual_stack: args.dual_stack,
+        image: image.map(str::to_owned),
     };
     let install = match (args.install, args.no_install) {
         (true, _) => Install::Docker,
         (false, true) => Install::Nothing,
         (false, false) => Install::Usual,
     };
-    provider::up(args.provider, request, install, args.k3s_image.as_deref())
+    provider::up(args.provider, request, install)
 }
 
 fn how_to_use(descriptor: &Descriptor) -> String {

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
-use ring::digest::{SHA256, digest};
 
-use crate::image;
+use crate::hash::sha256;
 use crate::readme::top;
 use crate::{run, suite};
 use archive::Entry;
@@ -107,7 +106,7 @@ fn pack(folder: &Path, target: Target, binary: &Path, time: u64, out: &Path) -> 
     };
     write(&path, &bytes)?;
     // As sha256sum writes it, and checks it by -c.
-    write(&checksum_beside(&path), format!("{}  {name}\n", checksum(&bytes)).as_bytes())?;
+    write(&checksum_beside(&path), format!("{}  {name}\n", sha256(&bytes)).as_bytes())?;
     Ok(path)
 }
 
@@ -116,11 +115,6 @@ pub fn checksum_beside(archive: &Path) -> PathBuf {
     let mut path = archive.as_os_str().to_owned();
     path.push(".sha256");
     path.into()
-}
-
-/// The SHA-256, in lower case.
-pub fn checksum(bytes: &[u8]) -> String {
-    image::hex(digest(&SHA256, bytes).as_ref())
 }
 
 fn build(target: Target) -> Result<PathBuf> {

@@ -17,7 +17,7 @@ use crate::provider::native::{self, Descriptor};
 use crate::provider::{self, Provider};
 use crate::suite::{self, Outcome};
 use crate::{readme, run};
-use among::{Among, Stop};
+use among::{Among, Played, Stop};
 
 /// Workers of a cluster when nothing is said.
 const WORKERS: u8 = 2;
@@ -141,8 +141,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for &provider in args.provider.providers() {
         let args = &of_provider(args, provider);
         let played = match require(args, provider) {
-            Err(why) if several => Ok(among::not_there(&why)),
-            required => required.and_then(|()| play_on(args, provider)),
+            Err(why) if several => Played::not_there(&why),
+            required => Played::Ended(required.and_then(|()| play_on(args, provider))),
         };
         let (version, mode) = (args.version(provider).to_owned(), args.proxy_mode);
         stops.push(Stop { provider, version, mode, title: title(args, provider), played });
@@ -156,8 +156,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         run::check()?;
         return Ok(if among::good(&stops) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let played = stops.pop().map_or_else(|| Ok(Outcome::none()), |stop| stop.played);
-    Ok(if played?.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let good = match stops.pop().map(|stop| stop.played) {
+        Some(Played::Ended(ended)) => ended?.good(),
+        Some(Played::NotThere(_)) | None => false,
+    };
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What is played on this provider: one node of k3s without kube-proxy has a suite of its own.
@@ -292,8 +295,7 @@ fn on_its_own(
     up.kubernetes_version = args.kubernetes_version.clone();
     up.proxy_mode = args.proxy_mode;
     up.install = args.install;
-    up.k3s_image = args.k3s_image.clone();
-    cluster::up(&up)?;
+    cluster::up_of(&up, args.k3s_image.as_deref())?;
     let played = play(&args.name);
     if args.keep {
         println!("cluster {name} is left running; end it by: cargo xtask cluster down --name {name}", name = args.name);
@@ -405,7 +407,6 @@ pub fn up_args(name: &str) -> UpArgs {
         dual_stack: false,
         no_install: false,
         install: false,
-        k3s_image: None,
     }
 }
 

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use ring::digest::{Context as Digest, SHA256, digest};
+use ring::digest::{Context as Digest, SHA256};
 use serde_json::{Value, json};
 
+use crate::hash::{hex, sha256};
 use crate::run;
 
 /// The time of everything in an image, in seconds: the same content is the same image.
@@ -69,7 +70,7 @@ pub fn write(archive: &Path, images: &[Image<'_>]) -> Result<()> {
     write_parts(archive, &|out, manifest| {
         for image in images {
             let layer = layer(image)?;
-            let diff = hex(digest(&SHA256, &layer).as_ref());
+            let diff = sha256(&layer);
             let name = format!("{diff}/layer.tar");
             entry(out, &name, 0o644, &layer)?;
             describe(out, manifest, image.name, &name, &config(image.entrypoint, None, &diff))?;
@@ -114,7 +115,7 @@ fn write_parts(archive: &Path, parts: &Parts<'_>) -> Result<()> {
 /// Puts an image's configuration out, and the image into the manifest.
 fn describe(out: &mut dyn Write, manifest: &mut Vec<Value>, image: &str, layer: &str, config: &Value) -> Result<()> {
     let config = config.to_string();
-    let name = format!("{}.json", hex(digest(&SHA256, config.as_bytes()).as_ref()));
+    let name = format!("{}.json", sha256(config.as_bytes()));
     entry(out, &name, 0o644, config.as_bytes())?;
     manifest.push(json!({ "Config": name, "RepoTags": [image], "Layers": [layer] }));
     Ok(())
@@ -180,11 +181,6 @@ fn config(entrypoint: &str, stop_signal: Option<&str>, diff: &str) -> Value {
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{diff}")] },
         "history": [{ "created": CREATED, "created_by": "xtask" }],
     })
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Appends a file, or a folder if the name ends with a slash (POSIX ustar).
@@ -258,10 +254,7 @@ mod tests {
             &std::fs::read(folder.path().join(manifest[0]["Config"].as_str().unwrap())).unwrap(),
         )
         .unwrap();
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            format!("sha256:{}", hex(digest(&SHA256, &std::fs::read(layer).unwrap()).as_ref()))
-        );
+        assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", sha256(&std::fs::read(layer).unwrap())));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::dist::{PROGRAM, archive, checksum, checksum_beside};
+use crate::dist::{PROGRAM, archive, checksum_beside};
+use crate::hash::sha256;
 use crate::run;
 
 /// The plugin's name: what follows `kubectl`.
@@ -122,7 +123,7 @@ fn platform(path: &Path, name: &str, tag: &str, repository: &str) -> Result<Plat
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let beside = checksum_beside(path);
     let written = std::fs::read_to_string(&beside).with_context(|| format!("{name} has no checksum beside it"))?;
-    let sha256 = checksum(&bytes);
+    let sha256 = sha256(&bytes);
     ensure!(
         written == format!("{sha256}  {name}\n"),
         "{} is not the checksum of {name}, which is {sha256}: pack it again by cargo xtask dist",
@@ -200,7 +201,7 @@ mod tests {
         let bytes = pack(&entries, 1_772_600_768).unwrap();
         let path = folder.join(format!("{PROGRAM}-{place}"));
         let name = path.file_name().unwrap().to_str().unwrap();
-        std::fs::write(checksum_beside(&path), format!("{}  {name}\n", checksum(&bytes))).unwrap();
+        std::fs::write(checksum_beside(&path), format!("{}  {name}\n", sha256(&bytes))).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
 

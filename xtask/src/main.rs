@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod e2e;
 mod go_program;
+mod hash;
 mod image;
 mod krew;
 mod new_check;

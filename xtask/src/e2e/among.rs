@@ -59,29 +59,32 @@ pub struct Stop {
     pub mode: ProxyMode,
     /// What is played, and where.
     pub title: String,
-    pub played: Result<Outcome>,
+    pub played: Played,
 }
 
-/// The name under which a provider that is not there is left out.
-const WHOLE: &str = "the whole suite";
+/// What came of a suite on one provider.
+pub enum Played {
+    /// Nothing: the provider is not there, with the reason in one line.
+    NotThere(String),
+    Ended(Result<Outcome>),
+}
 
-/// What is seen of a provider that is not there: nothing is played, and the reason is kept.
-pub fn not_there(why: &anyhow::Error) -> Outcome {
-    let mut outcome = Outcome::none();
-    let why = format!("{why:#}");
-    let first = why.lines().next().unwrap_or_default();
-    outcome.leave_out(WHOLE.to_owned(), first.trim_start_matches("NOT RUN: "));
-    outcome
+impl Played {
+    /// Of a provider that is not there.
+    pub fn not_there(why: &anyhow::Error) -> Self {
+        let why = format!("{why:#}");
+        let first = why.lines().next().unwrap_or_default();
+        Self::NotThere(first.trim_start_matches("NOT RUN: ").to_owned())
+    }
 }
 
 /// Whether something was played, and all that was played is good. What was not played is never good.
 pub fn good(stops: &[Stop]) -> bool {
-    let played = |stop: &Stop| !is_not_there(stop);
-    stops.iter().any(played) && stops.iter().all(|stop| stop.played.as_ref().is_ok_and(Outcome::good))
-}
-
-fn is_not_there(stop: &Stop) -> bool {
-    stop.played.as_ref().is_ok_and(|outcome| outcome.tests.iter().any(|(name, ..)| name == WHOLE))
+    let mut ended = stops.iter().filter_map(|stop| match &stop.played {
+        Played::NotThere(_) => None,
+        Played::Ended(result) => Some(result.as_ref().is_ok_and(Outcome::good)),
+    });
+    ended.next().is_some_and(|first| first && ended.all(|good| good))
 }
 
 /// One line a provider.
@@ -96,14 +99,11 @@ pub fn table(stops: &[Stop]) -> String {
 }
 
 fn seen(stop: &Stop) -> String {
-    let tests = match &stop.played {
-        Err(error) => return format!("FAILED: {}", format!("{error:#}").lines().next().unwrap_or_default()),
-        Ok(outcome) => &outcome.tests,
-    };
-    if let (true, Some((_, why, _))) = (is_not_there(stop), tests.first()) {
-        return format!("NOT RUN: {}", why.trim_start_matches("left out: "));
+    match &stop.played {
+        Played::NotThere(why) => format!("NOT RUN: {why}"),
+        Played::Ended(Err(error)) => format!("FAILED: {}", format!("{error:#}").lines().next().unwrap_or_default()),
+        Played::Ended(Ok(_)) => report::counted(&report::cases(&stop.played)),
     }
-    report::counted(&report::cases(&stop.played))
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    fn stop(provider: Provider, version: &str, played: Result<Outcome>) -> Stop {
+    fn stop(provider: Provider, version: &str, played: Played) -> Stop {
         Stop { provider, version: version.to_owned(), mode: ProxyMode::None, title: String::new(), played }
     }
 
@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_neither_passed_nor_failed() {
-        let away = || not_there(&anyhow::anyhow!("NOT RUN: it needs an image\n  load it"));
-        let stops = [stop(Provider::Native, "v1.37.2", Ok(passed())), stop(Provider::K3d, "v1.34.4", Ok(away()))];
+        let away = Played::not_there(&anyhow::anyhow!("NOT RUN: it needs an image\n  load it"));
+        let passed = Played::Ended(Ok(passed()));
+        let stops = [stop(Provider::Native, "v1.37.2", passed), stop(Provider::K3d, "v1.34.4", away)];
         assert_eq!(
             table(&stops),
             "provider        Kubernetes  kube-proxy  what was seen\n\
@@ -141,12 +142,12 @@ mod tests {
     #[test]
     fn one_that_failed_makes_all_fail() {
         let stops = [
-            stop(Provider::Native, "v1.37.2", Ok(passed())),
-            stop(Provider::Kind, "v1.34.4", Err(anyhow::anyhow!("no room\n  make some"))),
+            stop(Provider::Native, "v1.37.2", Played::Ended(Ok(passed()))),
+            stop(Provider::Kind, "v1.34.4", Played::Ended(Err(anyhow::anyhow!("no room\n  make some")))),
         ];
         assert!(!good(&stops));
         assert!(table(&stops).ends_with("kind            v1.34.4     none        FAILED: no room\n"));
-        let failed = [stop(Provider::Kind, "v1.34.4", Ok(Outcome::default()))];
+        let failed = [stop(Provider::Kind, "v1.34.4", Played::Ended(Ok(Outcome::default())))];
         assert!(!good(&failed));
     }
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::among::Stop;
-use crate::suite::Outcome;
+use super::among::{Played, Stop};
 
 /// Where it is written.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -52,12 +51,13 @@ pub struct Case {
     took: Duration,
 }
 
-/// The tests; and where what failed was none of them, a line for that.
-pub fn cases(played: &Result<Outcome>) -> Vec<Case> {
-    let whole = |why: String| Case { name: "the suite itself".to_owned(), end: End::Failed(why), took: Duration::ZERO };
+/// The tests; and where what failed, or was not there, was none of them, a line for that.
+pub fn cases(played: &Played) -> Vec<Case> {
+    let whole = |end| Case { name: "the suite itself".to_owned(), end, took: Duration::ZERO };
     let outcome = match played {
-        Ok(outcome) => outcome,
-        Err(error) => return vec![whole(format!("{error:#}"))],
+        Played::NotThere(why) => return vec![whole(End::NotPlayed(why.clone()))],
+        Played::Ended(Err(error)) => return vec![whole(End::Failed(format!("{error:#}")))],
+        Played::Ended(Ok(outcome)) => outcome,
     };
     let case = |(name, how, took): &(String, String, Duration)| {
         let end = match how.as_str() {
@@ -70,7 +70,7 @@ pub fn cases(played: &Result<Outcome>) -> Vec<Case> {
     };
     let mut cases: Vec<_> = outcome.tests.iter().map(case).collect();
     if !outcome.good() && outcome.failed().next().is_none() {
-        cases.push(whole("it ended badly outside of its tests; the log says how".to_owned()));
+        cases.push(whole(End::Failed("it ended badly outside of its tests; the log says how".to_owned())));
     }
     cases
 }
@@ -160,6 +160,7 @@ mod tests {
     use super::*;
     use crate::provider::Provider;
     use crate::provider::native::plan::ProxyMode;
+    use crate::suite::Outcome;
 
     fn outcome() -> Outcome {
         let mut outcome = Outcome::none();
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn junit_tells_good_bad_and_not_played() {
-        let text = junit(&[("live suite & more", cases(&Ok(outcome())))]);
+        let text = junit(&[("live suite & more", cases(&Played::Ended(Ok(outcome()))))]);
         let head = "name=\"live suite &amp; more\" tests=\"4\" failures=\"1\" errors=\"0\"";
         let class = "classname=\"live suite &amp; more\"";
         assert_eq!(
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_one_line_a_test() {
-        let text = summary("live suite", &cases(&Ok(outcome())));
+        let text = summary("live suite", &cases(&Played::Ended(Ok(outcome()))));
         assert_eq!(
             text,
             "### live suite\n\n1 passed, 1 failed, 2 not played, 22 s\n\n| | test | took |\n|---|---|---|\n\
@@ -212,10 +213,11 @@ mod tests {
 
     #[test]
     fn a_suite_that_was_not_played_is_a_failure() {
-        let no_cluster = cases(&Err(anyhow::anyhow!("no daemon\nanswers").context("cluster e2e cannot be made")));
+        let no_cluster = anyhow::anyhow!("no daemon\nanswers").context("cluster e2e cannot be made");
+        let no_cluster = cases(&Played::Ended(Err(no_cluster)));
         assert_eq!(no_cluster[0].end, End::Failed("cluster e2e cannot be made: no daemon\nanswers".to_owned()));
         // cargo failed, though no test did.
-        let crashed = cases(&Ok(Outcome::default()));
+        let crashed = cases(&Played::Ended(Ok(Outcome::default())));
         assert!(crashed.len() == 1 && counts(&crashed) == (0, 1, 0));
     }
 
@@ -229,7 +231,7 @@ mod tests {
             version: "v1.37.2".to_owned(),
             mode: ProxyMode::Iptables,
             title: title.to_owned(),
-            played: Ok(outcome()),
+            played: Played::Ended(Ok(outcome())),
         };
         write(&files, &[stop("zeroth")]).unwrap();
         write(&files, &[stop("first"), stop("second")]).unwrap();

@@ -70,7 +70,7 @@ impl Provider {
 }
 
 /// Brings a cluster up and gives its description; on any failure nothing of it is left.
-pub fn up(provider: Provider, request: Request, install: Install, image: Option<&str>) -> Result<Descriptor> {
+pub fn up(provider: Provider, request: Request, install: Install) -> Result<Descriptor> {
     if let Some(running) = provider_of(&request.name)
         && running != provider
     {
@@ -83,7 +83,7 @@ pub fn up(provider: Provider, request: Request, install: Install, image: Option<
     match provider {
         Provider::Kind => kind::up(request, install == Install::Docker),
         Provider::K3d => k3d::up(request, install == Install::Docker),
-        Provider::Testcontainers => testcontainers::up(&request, image),
+        Provider::Testcontainers => testcontainers::up(&request),
         Provider::Native => {
             provider.require(&request.version, request.proxy_mode, false, None)?;
             native::up(request, install != Install::Nothing)

@@ -53,6 +53,14 @@ impl Client {
         }
     }
 
+    /// What its `info` calls the folder of images and containers.
+    fn data_root(self) -> &'static str {
+        match self {
+            Self::Docker => "{{.DockerRootDir}}",
+            Self::Podman => "{{.Store.GraphRoot}}",
+        }
+    }
+
     /// Where it lies, or nothing where it is not on PATH.
     pub fn on_path(self) -> Option<PathBuf> {
         find_in(&std::env::var_os("PATH")?, self.name())
@@ -153,10 +161,11 @@ impl Docker {
         if !format!("{error:#}").contains("no space left on device") {
             return error;
         }
-        let root = run::output(&mut self.command(&["info", "--format", "{{.DockerRootDir}}"]));
+        let root = run::output(&mut self.command(&["info", "--format", self.client.data_root()]));
         let root = root.map_or_else(|_| "its data root".to_owned(), |root| root.trim().to_owned());
+        let name = self.client.name();
         error.context(format!(
-            "Docker's disk is full ({root}): a node image and three nodes need 4 GB there (docker system prune frees what is not in use)"
+            "{name}'s disk is full ({root}): a node image and three nodes need 4 GB there ({name} system prune frees what is not in use)"
         ))
     }
 }
@@ -328,7 +337,7 @@ mod tests {
         let script = "test \"$1\" = info && echo /var/lib/docker && exit; \
                       echo 'write /layer.tar: no space left on device' >&2; exit 1";
         let error = fake::docker(folder.path(), script).run(&["load", "--input", "a.tar"]).unwrap_err();
-        assert!(error.to_string().starts_with("Docker's disk is full (/var/lib/docker)"), "{error}");
+        assert!(error.to_string().starts_with("docker's disk is full (/var/lib/docker)"), "{error}");
     }
 
     #[test]

@@ -247,7 +247,15 @@ mod tests {
     use crate::provider::docker::fake;
 
     fn request(proxy_mode: ProxyMode) -> Request {
-        Request { name: "e2e".into(), version: "v1.35.5".into(), workers: 2, proxy_mode, ec2: false, dual_stack: false }
+        Request {
+            name: "e2e".into(),
+            version: "v1.35.5".into(),
+            workers: 2,
+            proxy_mode,
+            ec2: false,
+            dual_stack: false,
+            image: None,
+        }
     }
 
     fn lines(file: &Path) -> Vec<String> {

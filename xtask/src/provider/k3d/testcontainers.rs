@@ -50,12 +50,13 @@ fn image_of(version: &str, image: Option<&str>) -> String {
 }
 
 /// Brings the node up and gives its description; on any failure nothing of it is left. It ends with this process.
-pub fn up(request: &Request, image: Option<&str>) -> Result<Descriptor> {
+pub fn up(request: &Request) -> Result<Descriptor> {
     plan::check_name(&request.name)?;
     ensure!(
         request.workers == 0 && request.proxy_mode == ProxyMode::None && !request.ec2 && !request.dual_stack,
         "provider testcontainers has one node without kube-proxy: leave --workers, --proxy-mode, --ec2 and --dual-stack away"
     );
+    let image = request.image.as_deref();
     let docker = require(&request.version, image)?;
     let program = build()?;
     let image = image_of(&request.version, image);

@@ -68,6 +68,7 @@ fn engine(install: bool) -> Result<Docker> {
         "docker" => docker::find(install),
         "podman" => docker::podman().with_context(|| format!("{ENGINE} is podman")),
         "" => docker::find(install).or_else(|refusal| {
+            run::check()?;
             let podman = docker::podman().map_err(|_| refusal)?;
             println!("no Docker daemon answers: podman holds the nodes");
             Ok(podman)

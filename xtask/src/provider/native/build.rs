@@ -13,14 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::{coredns, plan};
-use crate::run;
+use crate::{hash, run};
 
 /// containerd's module version.
 pub const CONTAINERD: &str = "v2.4.2";
 /// CoreDNS' module version.
 pub const COREDNS: &str = "v1.12.1";
-/// The version of the sandbox program below; a change of its source needs a new one.
-pub const PAUSE: &str = "v1";
 
 const KUBERNETES_PROGRAMS: &[&str] =
     &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
@@ -121,7 +119,7 @@ pub fn containerd(version: &str) -> Result<PathBuf> {
 /// The folder with coredns: of its plugins those that kubeadm's Corefile names. The rest is as much again to compile,
 /// most of it clients of clouds.
 pub fn coredns(version: &str) -> Result<PathBuf> {
-    own("coredns", &coredns::source(), &[(coredns::MODULE, version)], version)
+    own("coredns", &coredns::source(), &[(coredns::MODULE, version)])
 }
 
 /// The folder with etcd, whose program Go names `server`.
@@ -133,13 +131,14 @@ pub fn etcd(version: &str) -> Result<PathBuf> {
 
 /// The folder with what holds a pod's namespaces.
 pub fn pause() -> Result<PathBuf> {
-    own("pause", PAUSE_SOURCE, &[], PAUSE)
+    own("pause", PAUSE_SOURCE, &[])
 }
 
-/// The folder with a program of our own: one file, and the modules that it needs with their versions. `version` changes
-/// with it.
-pub fn own(name: &str, text: &str, requires: &[(&str, &str)], version: &str) -> Result<PathBuf> {
+/// The folder with a program of our own: one file, and the modules that it needs with their versions. Its name changes
+/// with them.
+pub fn own(name: &str, text: &str, requires: &[(&str, &str)]) -> Result<PathBuf> {
     let packages = vec![".".to_owned()];
+    let version = &hash::short(&format!("{requires:?}\n{text}"));
     Recipe { name, source: Source::Own { text, requires }, version, ldflags: "-s -w".into(), packages }.ensure()
 }
 

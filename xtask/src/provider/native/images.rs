@@ -23,7 +23,9 @@ pub fn coredns() -> String {
 
 /// The archive with all three, made if it is not in the cache.
 pub fn ensure(version: &str, programs: &Programs) -> Result<PathBuf> {
-    let archive = build::cache_folder()?.join(format!("images-{version}-{}-{}-1.tar", build::COREDNS, build::PAUSE));
+    let [dns, pause] = [&programs.coredns, &programs.pause].map(|folder| folder.file_name().unwrap_or_default());
+    let [dns, pause] = [dns, pause].map(|name| name.display());
+    let archive = build::cache_folder()?.join(format!("images-{version}-{dns}-{pause}-1.tar"));
     if archive.exists() {
         return Ok(archive);
     }

@@ -7,7 +7,7 @@
 pub mod build;
 pub mod cgroup;
 mod control_plane;
-mod coredns;
+pub mod coredns;
 pub mod descriptor;
 mod dual_stack;
 pub mod files;

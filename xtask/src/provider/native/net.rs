@@ -181,6 +181,7 @@ mod tests {
             proxy_mode: ProxyMode::Iptables,
             ec2: true,
             dual_stack,
+            image: None,
         };
         Plan::new(request, 1)
     }

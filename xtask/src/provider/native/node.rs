@@ -166,6 +166,7 @@ mod tests {
                 proxy_mode: ProxyMode::Iptables,
                 ec2: false,
                 dual_stack: true,
+                image: None,
             },
             0,
         );

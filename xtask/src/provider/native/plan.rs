@@ -55,6 +55,8 @@ pub struct Request {
     pub ec2: bool,
     /// IPv6 besides IPv4, for nodes, pods and Services.
     pub dual_stack: bool,
+    /// The nodes' image, where it is another than that of the version (provider testcontainers alone asks).
+    pub image: Option<String>,
 }
 
 /// A node of the cluster.
@@ -233,6 +235,7 @@ mod tests {
             proxy_mode: ProxyMode::Iptables,
             ec2: false,
             dual_stack: false,
+            image: None,
         }
     }
 

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use ring::digest::{SHA256, digest};
 
+use crate::hash;
 use crate::image::{self, System};
-use crate::provider::native::{build, plan};
+use crate::provider::native::{build, coredns, plan};
 use programs::Programs;
 
 /// The newest Kubernetes that kind v0.30.0 knows, which is the newest kind for cgroup v1.
@@ -45,7 +45,7 @@ pub struct NodeImage {
 /// building needs are installed.
 pub fn ensure(version: &str, install: bool) -> Result<NodeImage> {
     plan::minor(version)?;
-    let tag = format!("{version}-{}", short_hash(&inputs(version)));
+    let tag = format!("{version}-{}", hash::short(&inputs(version)));
     let cache = build::cache_folder()?;
     let image =
         NodeImage { archive: cache.join(format!("node-{tag}.tar")), name: format!("kubectl-bookaccess/node:{tag}") };
@@ -99,18 +99,10 @@ fn inputs(version: &str) -> String {
         include_bytes!("../../native/build.rs"),
         include_bytes!("../../../image.rs"),
     ];
-    let sources: Vec<_> = sources.iter().map(|text| hash(text)).collect();
+    let sources: Vec<_> = sources.iter().map(|text| hash::sha256(text)).collect();
     let arch = std::env::consts::ARCH;
-    [version, arch, CNI, STORE, &sources.join(" "), &packages::inputs(), &system::inputs()].join("\n")
-}
-
-fn hash(bytes: &[u8]) -> String {
-    image::hex(digest(&SHA256, bytes).as_ref())
-}
-
-/// The first twelve digits.
-fn short_hash(text: &str) -> String {
-    hash(text.as_bytes()).chars().take(12).collect()
+    let coredns = coredns::source();
+    [version, arch, CNI, STORE, &coredns, &sources.join(" "), &packages::inputs(), &system::inputs()].join("\n")
 }
 
 fn require_root() -> Result<()> {
@@ -128,9 +120,9 @@ mod tests {
 
     #[test]
     fn the_name_changes_with_what_is_in_it() {
-        let one = short_hash(&inputs("v1.34.4"));
+        let one = hash::short(&inputs("v1.34.4"));
         assert_eq!(one.len(), 12);
-        assert_eq!(one, short_hash(&inputs("v1.34.4")));
-        assert_ne!(one, short_hash(&inputs("v1.34.5")));
+        assert_eq!(one, hash::short(&inputs("v1.34.4")));
+        assert_ne!(one, hash::short(&inputs("v1.34.5")));
     }
 }

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::short_hash;
 use crate::provider::native::{build, packages};
-use crate::{image, run};
+use crate::{hash, image, run};
 
 /// What a node runs, and what the suites run on nodes, client and gateway.
 const INCLUDED: &[&str] = &[
@@ -44,7 +43,7 @@ const NEEDED: &[packages::Package] = &[
 
 /// What the archive depends on besides the distribution.
 pub fn inputs() -> String {
-    format!("{INCLUDED:?} {LEFT_OUT:?} {}", super::hash(include_bytes!("packages.rs")))
+    format!("{INCLUDED:?} {LEFT_OUT:?} {}", hash::sha256(include_bytes!("packages.rs")))
 }
 
 /// Fails where this machine cannot make the system, and installs what it lacks for that.
@@ -75,7 +74,7 @@ pub fn ensure(install: bool) -> Result<PathBuf> {
 }
 
 fn archive() -> Result<PathBuf> {
-    Ok(build::cache_folder()?.join(format!("node-base-{}-{}.tar", this_release()?, short_hash(&inputs()))))
+    Ok(build::cache_folder()?.join(format!("node-base-{}-{}.tar", this_release()?, hash::short(&inputs()))))
 }
 
 fn this_release() -> Result<String> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{CNI, STORE, short_hash};
+use super::{CNI, STORE};
 use crate::provider::native::build;
 use crate::run;
 
@@ -76,7 +76,7 @@ impl Programs {
             }
             images.push(image);
         }
-        let cni = build::own("pod-network", CNI, &[], &short_hash(CNI))?;
+        let cni = build::own("pod-network", CNI, &[])?;
         images.push(Image {
             name: CNI_IMAGE.into(),
             program: cni.join("pod-network"),
@@ -85,7 +85,7 @@ impl Programs {
         });
         let pause = pause.context("kubeadm names no pause image")?;
         let containerd = build::containerd(CONTAINERD)?;
-        let store = build::own("store", STORE, &[BBOLT], &short_hash(STORE))?;
+        let store = build::own("store", STORE, &[BBOLT])?;
         Ok(Self { kubernetes, kubeadm, containerd, store, images, pause })
     }
 }
