@@ -130,20 +130,29 @@ pub async fn glance(cluster: &Cluster, targets: &[Target], wanted: &Wanted) -> S
     snapshot
 }
 
-/// What a look begins with: kube-proxy's logs, and impatient dials.
+/// What a look begins with: kube-proxy's logs and its health, and impatient dials.
 struct Begun {
     logs: Vec<(String, objects::Log)>,
+    proxy_health: Option<Probe>,
     dials: probes::Brought,
 }
 
 async fn begin(cluster: &Cluster, seen: &Snapshot) -> Begun {
-    let (logs, dials) = futures::join!(objects::logs(cluster, seen), probes::first(seen, probes::GLANCE_LIMIT));
-    Begun { logs, dials }
+    let health = async {
+        seen.host.as_ref()?;
+        tokio::task::spawn_blocking(node::proxy_health).await.ok().flatten()
+    };
+    let dials = probes::first(seen, probes::GLANCE_LIMIT);
+    let (logs, proxy_health, dials) = futures::join!(objects::logs(cluster, seen), health, dials);
+    Begun { logs, proxy_health, dials }
 }
 
 impl Begun {
     async fn file(self, snapshot: &mut Snapshot) {
         objects::file_logs(snapshot, self.logs);
+        if let Some(host) = &mut snapshot.host {
+            host.proxy_health = self.proxy_health;
+        }
         probes::file(snapshot, self.dials);
         count_again(snapshot).await;
     }
