@@ -8,7 +8,7 @@ pub mod planner;
 mod repair_tests;
 pub mod simulate;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 

@@ -21,7 +21,7 @@ pub(super) fn fixture(stem: &str) -> Value {
 }
 
 /// All fixtures by name, read once.
-fn fixtures() -> &'static BTreeMap<String, Value> {
+pub(crate) fn fixtures() -> &'static BTreeMap<String, Value> {
     static READ: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/check/testdata");
         let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());

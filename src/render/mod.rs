@@ -14,6 +14,8 @@ pub mod view;
 pub mod width;
 
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;
 
 pub use event::{Event, Level, Reboot};

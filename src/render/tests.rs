@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::json::{Access, Document, FixedTarget, SCHEMA, StepOutcome};
+use super::schema_tests::keeps;
 use super::status::{Carried, Carrier, Row};
 use super::view::TargetView;
 use super::width::{WIDTH, cells};
@@ -547,54 +548,4 @@ fn documents() {
         assert!(!written.chars().any(|c| ('가'..='힣').contains(&c)) || written.contains("연결 거부"), "{written}");
     }
     insta::assert_snapshot!("documents", documents.iter().map(|d| text(|out| d.write_json(out))).collect::<String>());
-}
-
-#[test]
-fn the_schema_refuses_what_is_not_in_it() {
-    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    let good = json!({"apiVersion": "bookaccess.dev/v1alpha1", "kind": "Status", "exitCode": 0, "targets": []});
-    assert_eq!(keeps(&schema, &schema, &good), Ok(()));
-    for (field, value) in [("kind", json!("Other")), ("exitCode", json!("0")), ("more", json!(1))] {
-        let mut bad = good.clone();
-        bad[field] = value;
-        assert!(keeps(&schema, &schema, &bad).is_err(), "{bad}");
-    }
-}
-
-/// The part of JSON Schema that ours uses. Stricter in one point: a property must be described.
-fn keeps(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
-    if let Some(reference) = schema["$ref"].as_str() {
-        let at = reference.trim_start_matches('#');
-        return keeps(root, root.pointer(at).ok_or_else(|| format!("no {reference}"))?, value);
-    }
-    if let Some(options) = schema["oneOf"].as_array() {
-        let refusals: Vec<String> = options.iter().filter_map(|o| keeps(root, o, value).err()).collect();
-        return match options.len() - refusals.len() {
-            1 => Ok(()),
-            0 => Err(refusals.join(" | ")),
-            n => Err(format!("{n} shapes fit {value}")),
-        };
-    }
-    if let Some(constant) = schema.get("const") {
-        return if constant == value { Ok(()) } else { Err(format!("{value} is not {constant}")) };
-    }
-    if let Some(allowed) = schema["enum"].as_array() {
-        return if allowed.contains(value) { Ok(()) } else { Err(format!("{value} is not among {allowed:?}")) };
-    }
-    match (schema["type"].as_str(), value) {
-        (None, _) | (Some("string"), Value::String(_)) | (Some("boolean"), Value::Bool(_)) => Ok(()),
-        (Some("integer"), Value::Number(n)) if n.is_i64() || n.is_u64() => Ok(()),
-        (Some("array"), Value::Array(items)) => items.iter().try_for_each(|item| keeps(root, &schema["items"], item)),
-        (Some("object"), Value::Object(fields)) => {
-            let Some(properties) = schema["properties"].as_object() else { return Ok(()) };
-            for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                fields.get(name).ok_or_else(|| format!("{name} is missing"))?;
-            }
-            fields.iter().try_for_each(|(name, field)| {
-                let described = properties.get(name).ok_or_else(|| format!("{name} is not described"))?;
-                keeps(root, described, field).map_err(|why| format!("{name}: {why}"))
-            })
-        }
-        (Some(kind), value) => Err(format!("{value} is no {kind}")),
-    }
 }
