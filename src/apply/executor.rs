@@ -41,6 +41,8 @@ pub struct ForwardRequest {
     pub front: bool,
     /// Always, and by its listener alone.
     pub around: bool,
+    /// Through the API server alone.
+    pub tunnel: bool,
 }
 
 /// Starts and stops forwarders in the background on this machine; given by the caller, so that changing the cluster
@@ -359,15 +361,10 @@ impl Fix {
 
 /// The start request of a Forward act.
 fn forward_request(act: &Act) -> Option<ForwardRequest> {
-    match act {
-        Act::Forward { namespace, service, listen_port, listen_address, front, around } => Some(ForwardRequest {
-            namespace: namespace.clone(),
-            service: service.clone(),
-            listen_address: *listen_address,
-            listen_port: *listen_port,
-            front: *front,
-            around: *around,
-        }),
+    match act.clone() {
+        Act::Forward { namespace, service, listen_port, listen_address, front, around, tunnel } => {
+            Some(ForwardRequest { namespace, service, listen_address, listen_port, front, around, tunnel })
+        }
         _ => None,
     }
 }

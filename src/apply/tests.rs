@@ -88,6 +88,7 @@ pub(super) fn forward_step() -> Step {
         listen_address: "10.0.0.1".parse().unwrap(),
         front: true,
         around: false,
+        tunnel: false,
     };
     step
 }

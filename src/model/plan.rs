@@ -128,6 +128,9 @@ pub enum Act {
         /// those that it gets. The listener, always in front, is the only way for all.
         #[serde(default)]
         around: bool,
+        /// Through the API server alone: what the pods send to this host directly does not arrive whole.
+        #[serde(default)]
+        tunnel: bool,
     },
     /// Creates an object; then restarts the pod that waits for it, if any. Inverse: deletes the object by its uid, while
     /// it is as it was created.

@@ -27,6 +27,10 @@ const BEFORE_OURS: [u16; 1] = [4014];
 /// Codes of causes by which the NodePort serves one connection and fails the next: that a probe passes says little.
 const NOW_AND_THEN: [u16; 2] = [1303, 2306];
 
+/// Codes of causes by which a pod is reached directly, and its answers do not come: what the kubelet reads from it in its
+/// own node, and sends through the API server, does.
+const CUT_SHORT: [u16; 1] = [5006];
+
 /// The plan for these findings under this policy. A clean set of findings gives an empty plan.
 pub fn plan(facts: &Facts<'_>, findings: &[Finding], policy: &Policy) -> Plan {
     let mut plan = Plan::default();
@@ -108,7 +112,8 @@ impl Choice<'_, '_> {
                 if let Act::Forward { front: true, around, .. } = &mut step.act {
                     *around |= now_and_then;
                 }
-                Some(step)
+                let cut_short = self.errors.iter().any(|f| CUT_SHORT.contains(&f.code.0));
+                Some(if cut_short { open_forward::by_tunnel(step) } else { step })
             }
             Err(_) => None,
         }

@@ -341,6 +341,16 @@ fn where_only_strangers_are_stopped_the_listener_leads_always() {
 }
 
 #[test]
+fn answers_that_are_lost_on_the_way_are_fetched_through_the_api_server() {
+    for (stem, expected) in [("ba5006", true), ("ba4004", false)] {
+        let plan = planned(&fixture(stem), &consent(&[]));
+        let step = plan.steps.iter().find(|s| s.name == ActionName::OpenForward).unwrap();
+        let Act::Forward { tunnel, .. } = step.act else { panic!("{step:?}") };
+        assert_eq!((tunnel, step.command.ends_with(" --mode tunnel")), (expected, expected), "{stem}");
+    }
+}
+
+#[test]
 fn commands_do_exactly_what_the_step_does() {
     let plan = planned(&fixture("ba1002"), &consent(&[]));
     let step = plan.steps.iter().find(|s| s.name == ActionName::ServiceNodePort).unwrap();

@@ -146,6 +146,7 @@ fn plan() -> Plan {
             listen_address: [10, 0, 0, 10].into(),
             front: true,
             around: false,
+            tunnel: false,
         },
         &[("service", "productpage"), ("address", "10.0.0.10:30080")],
         "kubectl bookaccess forward start bookinfo/productpage 30080:http --address 10.0.0.10",

@@ -60,7 +60,11 @@ impl Fallback {
                 (true, false) => Front::Standby,
                 (false, _) => Front::Never,
             },
-            mode: if request.front && request.around { Mode::Direct } else { Mode::Auto },
+            mode: match (request.tunnel, request.front && request.around) {
+                (true, _) => Mode::Tunnel,
+                (false, true) => Mode::Direct,
+                (false, false) => Mode::Auto,
+            },
             page: Page { path: target.path, marker: target.marker },
             connection: self.cluster.connection.clone(),
             cluster: self.cluster.uid.clone(),

@@ -44,6 +44,7 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
         listen_address,
         front: here.is_some() && facts.snapshot.stand.root,
         around: passage::stopped(facts, target).iter().any(unseen),
+        tunnel: false,
     };
     let mut step = blank(ActionName::OpenForward, Tier::T1, target, finding, act, Verify::Forwarding);
     step.command = command;
@@ -51,6 +52,15 @@ pub(super) fn step(facts: &Facts<'_>, target: &TargetFacts<'_>, finding: &Findin
     arg(&mut step, "service", target.target);
     arg(&mut step, "address", std::net::SocketAddr::new(listen_address, listen_port));
     Ok(step)
+}
+
+/// The same through the API server alone.
+pub(in crate::plan) fn by_tunnel(mut step: Step) -> Step {
+    if let Act::Forward { tunnel, .. } = &mut step.act {
+        *tunnel = true;
+        step.command.push_str(" --mode tunnel");
+    }
+    step
 }
 
 /// This node's own address, where this is the node that the browser's address leads to.
