@@ -1,5 +1,6 @@
 //! One look: targets, objects, standpoint, addresses and probes, put together as a Snapshot.
 
+use futures::future::join_all;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
@@ -56,24 +57,22 @@ pub async fn choose(cluster: &Cluster, scope: &Scope) -> Result<Vec<Target>, Err
     }
     homes.sort();
     homes.dedup();
-    let services = objects::services(cluster, &homes, &mut gaps).await;
+    let mut more_gaps = Vec::new();
+    let wants_pods = arguments.iter().any(|a| a.kind == Kind::Pod);
+    // Side by side: a slow or far API server makes each answer one more wait.
+    let (services, namespaces, workloads) = futures::join!(
+        objects::services(cluster, &homes, &mut gaps),
+        objects::namespaces(cluster, &mut more_gaps),
+        join_all(homes.iter().map(|home| workloads(cluster, home, wants_pods))),
+    );
     if services.is_empty()
         && let Some(gap) = gaps.first()
     {
         return Err(denied(gap, &homes));
     }
-    let namespaces: Vec<String> =
-        objects::namespaces(cluster, &mut gaps).await.iter().map(ResourceExt::name_any).collect();
-    let (mut deployments, mut pods) = (Vec::<Deployment>::new(), Vec::<Pod>::new());
-    for home in &homes {
-        let all = ListParams::default();
-        let api = Api::namespaced(cluster.client.clone(), home);
-        deployments.extend(objects::list(cluster, api, &all, "deployments").await.unwrap_or_default());
-        if arguments.iter().any(|a| a.kind == Kind::Pod) {
-            let api = Api::namespaced(cluster.client.clone(), home);
-            pods.extend(objects::list(cluster, api, &all, "pods").await.unwrap_or_default());
-        }
-    }
+    let namespaces: Vec<String> = namespaces.iter().map(ResourceExt::name_any).collect();
+    let (deployments, pods): (Vec<_>, Vec<_>) = workloads.into_iter().unzip();
+    let (deployments, pods) = (deployments.concat(), pods.concat());
     let seen = Seen { services: &services, namespaces: &namespaces, deployments: &deployments, pods: &pods };
     let mut chosen = if !arguments.is_empty() {
         let one = |a: &TargetWord| targets::choose(a, &cluster.namespace, cluster.namespace_named, &seen);
@@ -92,6 +91,21 @@ pub async fn choose(cluster: &Cluster, scope: &Scope) -> Result<Vec<Target>, Err
     }
     chosen.dedup_by(|a, b| a.to_string() == b.to_string());
     Ok(chosen)
+}
+
+/// The Deployments of a namespace, and with `pods` its pods; none where they may not be listed.
+async fn workloads(cluster: &Cluster, namespace: &str, pods: bool) -> (Vec<Deployment>, Vec<Pod>) {
+    let all = ListParams::default();
+    let listed = async {
+        if !pods {
+            return Vec::new();
+        }
+        let api = Api::namespaced(cluster.client.clone(), namespace);
+        objects::list(cluster, api, &all, "pods").await.unwrap_or_default()
+    };
+    let api = Api::namespaced(cluster.client.clone(), namespace);
+    let (deployments, pods) = futures::join!(objects::list(cluster, api, &all, "deployments"), listed);
+    (deployments.unwrap_or_default(), pods)
 }
 
 fn denied(gap: &Gap, homes: &[String]) -> Error {
