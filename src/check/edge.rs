@@ -1,6 +1,7 @@
 //! Whether something before the nodes drops packets to the port.
 
 use crate::check::Check;
+use crate::facts::reach::SSH;
 use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::{Confidence, Finding, ObjectRef, Outcome, Probe, Vantage};
 
@@ -21,6 +22,8 @@ pub(crate) fn dropped(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>
     let control = controls.min_by_key(|p| (!p.outcome.connected(), p.port))?;
     let inside = target.reach.node.and_then(|n| target.reach.through_node(n));
     let confidence = match inside {
+        // It may be another's machine that has the address by now.
+        _ if control.port == SSH && target.reach.node.is_none() => Confidence::Possible,
         Some(probe) if probe.outcome.is_right() => Confidence::Likely,
         // Nobody could look from inside. Where it fails inside as well, other checks say so and lead.
         _ => Confidence::Possible,

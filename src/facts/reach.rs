@@ -7,6 +7,9 @@ use crate::model::{Address, AddressSource, Outcome, Probe, Snapshot, Target, Van
 
 use super::{Index, ServiceFacts, node, pod};
 
+/// Any machine answers there: it says that an address is reached, not whose it is.
+pub const SSH: u16 = 22;
+
 /// The probes of one target, sorted by vantage.
 pub struct Reach<'a> {
     /// Dials of candidate addresses from where the command runs.

@@ -1,5 +1,6 @@
 //! The probes of one look: first those that say whether the page answers, then, where it does not, those that say where it breaks.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use super::client::Cluster;
 use super::dial::{Ask, dial};
 use super::{environment, proxies};
+use crate::facts::reach::SSH;
 use crate::facts::spared::spares;
 use crate::facts::{Candidates, Index, ServiceFacts, node, pod, proxy};
 use crate::model::{Address, Gap, GapReason, HttpProxy, Input, Outcome, Probe, Snapshot, Target, Vantage};
@@ -162,8 +164,7 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         pending.push(fill(health, Input::PodProxy, proxies::kube_proxy(cluster, name)).boxed());
     }
     for address in seen.addresses.iter().filter(|_| broken).take(2) {
-        pending.push(control(address, cluster.server_port).boxed());
-        pending.push(control(address, unallocated(seen)).boxed());
+        pending.extend(controls(seen, cluster.server_port).into_iter().map(|port| control(address, port).boxed()));
     }
     join_all(pending).await
 }
@@ -279,11 +280,17 @@ async fn control(address: &Address, port: u16) -> Result<Probe, Gap> {
     fill(base, Input::ClientProbe, blocking(asked)).await
 }
 
-/// A port of the default nodePort range that no Service uses.
-fn unallocated(snapshot: &Snapshot) -> u16 {
+/// Ports of an address that tell whether the address or only the page's port is closed to us: the API server's, a node's
+/// SSH, which most that is dialled from outside has open, another Service's nodePort, and one of that range that none uses.
+fn controls(snapshot: &Snapshot, server_port: u16) -> BTreeSet<u16> {
     let ports = snapshot.objects.services.iter().filter_map(|s| s.spec.as_ref()?.ports.as_ref()).flatten();
-    let used: Vec<i32> = ports.filter_map(|p| p.node_port).collect();
-    (30_000..=32_767).rev().find(|p| !used.contains(&i32::from(*p))).unwrap_or(32_767)
+    let used = ports.filter(|p| p.protocol.as_deref().is_none_or(|name| name == "TCP"));
+    let used: BTreeSet<u16> = used.filter_map(|p| u16::try_from(p.node_port?).ok()).collect();
+    let index = Index::of(snapshot);
+    let pages: BTreeSet<u16> = snapshot.targets.iter().filter_map(|t| node_port(&index, t)).collect();
+    let unallocated = (30_000..=32_767).rev().find(|p| !used.contains(p) && !pages.contains(p));
+    let other = used.difference(&pages).next().copied();
+    [Some(server_port), Some(SSH), other, unallocated].into_iter().flatten().collect()
 }
 
 #[cfg(target_os = "linux")]
@@ -360,5 +367,25 @@ pub fn file(snapshot: &mut Snapshot, brought: Brought) {
             Ok(probe) => snapshot.probes.push(probe),
             Err(gap) => snapshot.gaps.push(gap),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::controls;
+    use crate::check::sample::Sample;
+    use serde_json::json;
+
+    #[test]
+    fn controls_are_no_page_s_port_and_each_is_there_once() {
+        let mut sample = Sample::from_laptop();
+        let asked =
+            |sample: &Sample| sample.with_facts(|facts| controls(facts.snapshot, 6443).into_iter().collect::<Vec<_>>());
+        assert_eq!(asked(&sample), [22, 6443, 32_767]);
+        let port = |number: u16, protocol: &str| json!({"port": 80, "nodePort": number, "protocol": protocol});
+        let other = json!({"metadata": {"name": "grafana", "namespace": "monitoring"},
+            "spec": {"ports": [port(30_053, "UDP"), port(30_300, "TCP"), port(32_767, "TCP")]}});
+        sample.add("services", other);
+        assert_eq!(asked(&sample), [22, 6443, 30_300, 32_766]);
     }
 }

@@ -1,6 +1,7 @@
 //! BA0105: the name that was typed leads to an address that is no node's, and where nothing of this cluster answers.
 
 use crate::check::{Check, Hop, field};
+use crate::facts::reach::SSH;
 use crate::facts::{Facts, TargetFacts, node};
 use crate::model::{AddressSource, Code, Confidence, Finding, Input, ObjectRef, Probe, Severity, Vantage};
 
@@ -33,10 +34,11 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     if server == name || server == ip || is_node_s("InternalIP") || is_node_s("ExternalIP") {
         return Vec::new();
     }
-    // A node behind address translation keeps none of its public addresses: what answers there acquits the name.
+    // A node behind address translation keeps none of its public addresses: what answers there acquits the name. Any
+    // machine answers to SSH.
     let here = |p: &&Probe| p.vantage == Vantage::Client && p.target.is_none() && p.host.parse() == Ok(address.ip);
     let controls: Vec<&Probe> = facts.snapshot.probes.iter().filter(here).collect();
-    if controls.is_empty() || controls.iter().any(|p| p.outcome.connected()) {
+    if controls.is_empty() || controls.iter().any(|p| p.outcome.connected() && p.port != SSH) {
         return Vec::new();
     }
     let known = nodes.iter().flat_map(|n| node::addresses(n, "ExternalIP"));
@@ -80,9 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn an_api_server_that_answers_there_acquits_the_name() {
-        let mut sample = typed("lab.example.com");
-        sample.probes(&["client"], Some(6443), json!({"outcome": "connected"}));
-        assert!(sample.said().iter().all(|(code, _)| *code != 105));
+    fn an_api_server_that_answers_there_acquits_the_name_and_ssh_does_not() {
+        for (port, blamed) in [(6443, false), (22, true)] {
+            let mut sample = typed("lab.example.com");
+            sample.probe(
+                json!({"vantage": "client", "host": "198.51.100.7", "port": port, "outcome": "connected", "millis": 1}),
+            );
+            assert_eq!(sample.said().iter().any(|(code, _)| *code == 105), blamed, "{port}");
+        }
     }
 }

@@ -47,6 +47,23 @@ mod tests {
     }
 
     #[test]
+    fn ssh_alone_shows_that_a_known_address_is_reached() {
+        for (known, confidence) in [(true, Confidence::Likely), (false, Confidence::Possible)] {
+            let mut sample = dropped();
+            sample.probes(&["client"], None, json!({"outcome": "timeout"}));
+            sample.probe(
+                json!({"vantage": "client", "host": "203.0.113.10", "port": 22, "outcome": "connected", "millis": 1}),
+            );
+            if !known {
+                sample.0["stand"]["server"] = json!("198.51.100.7:6443");
+                sample.0["addresses"] = json!([{"ip": "203.0.113.10", "source": "flag"}]);
+            }
+            assert_eq!(sample.finding(6001).confidence, confidence, "{known}");
+            assert!(sample.said().iter().all(|(code, _)| *code != 101), "{known}");
+        }
+    }
+
+    #[test]
     fn a_silent_address_is_another_matter() {
         let mut sample = dropped();
         sample.probes(&["client"], None, json!({"outcome": "timeout"}));
