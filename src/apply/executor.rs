@@ -157,7 +157,7 @@ impl Fix {
         // Whatever the API server would refuse is refused before anything is written down or changed.
         match &step.act {
             Act::Patch { object, uid, changes } => self.writer.patch(object, uid, changes, true).await?,
-            Act::DeletePod { object, uid } => self.writer.delete(object, Some(uid), true).await?,
+            Act::DeletePod { object, uid } => self.writer.delete_pod(object, uid, true).await?,
             Act::Wake { namespace } => {
                 let (object, body) = wake_service(namespace, &self.id, self.steps.len());
                 self.writer.create(&object, body, true).await?;
@@ -167,7 +167,7 @@ impl Fix {
             }
             Act::Configure { object, uid, changes, restart, .. } => {
                 self.writer.patch(object, uid, changes, true).await?;
-                self.writer.delete(&restart.pod, Some(&restart.uid), true).await?;
+                self.writer.delete_pod(&restart.pod, &restart.uid, true).await?;
             }
             Act::Node { settings, .. } => on_node(settings, node::check).await?,
             Act::Forward { .. } | Act::Tell => {}
@@ -204,7 +204,7 @@ impl Fix {
             Act::DeletePod { object, uid } => {
                 let gone = || Error::Gone { object: object.clone() };
                 let pod = self.writer.read(object).await?.ok_or_else(gone)?;
-                self.writer.delete(object, Some(uid), false).await?;
+                self.writer.delete_pod(object, uid, false).await?;
                 self.done(seq, None, None).await?;
                 rollout::wait_replacement(&self.writer, &pod, limit, &cancel).await
             }
@@ -248,7 +248,7 @@ impl Fix {
     async fn restart(&self, restart: &Restart) -> Result<(), Error> {
         // One that is gone by now was made anew in between.
         let Some(pod) = self.writer.read(&restart.pod).await? else { return Ok(()) };
-        self.writer.delete(&restart.pod, Some(&restart.uid), false).await?;
+        self.writer.delete_pod(&restart.pod, &restart.uid, false).await?;
         rollout::wait_replacement(&self.writer, &pod, self.settings.rollout, &self.settings.cancel).await
     }
 

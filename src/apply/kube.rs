@@ -154,6 +154,14 @@ impl Writer {
         self.remove(object, DeleteParams { dry_run, preconditions, ..DeleteParams::default() }).await
     }
 
+    /// As [`Writer::delete`], of a pod that its DaemonSet makes anew: it has a second to end. kube-proxy keeps nothing that a
+    /// longer wait would save, and one that is stuck would wait out all of its half minute.
+    pub async fn delete_pod(&self, object: &ObjectRef, uid: &str, dry_run: bool) -> Result<(), Error> {
+        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+        let params = DeleteParams { dry_run, preconditions, ..DeleteParams::default() };
+        self.remove(object, params.grace_period(GRACE)).await
+    }
+
     /// Deletes the object as it was read; one that is gone is no error, one that changed since is.
     pub async fn delete_as_read(&self, object: &ObjectRef, read: &Value) -> Result<(), Error> {
         let own = |pointer: &str| Some(text(read, pointer).to_owned()).filter(|t| !t.is_empty());
@@ -172,6 +180,8 @@ impl Writer {
     }
 }
 
+/// Seconds.
+const GRACE: u32 = 1;
 const RESOURCE_VERSION: &str = "/metadata/resourceVersion";
 
 /// A failed request: the HTTP code (0 for none) and what it means.

@@ -128,7 +128,7 @@ pub async fn restart_pods(writer: &Writer, daemon_set: &ObjectRef) -> Result<(),
     for pod in pods(writer, daemon_set, &workload).await? {
         if text(&pod, "/metadata/ownerReferences/0/uid") == uid {
             let object = ObjectRef::namespaced("Pod", daemon_set.namespace(), text(&pod, "/metadata/name"));
-            writer.delete(&object, Some(text(&pod, "/metadata/uid")), false).await?;
+            writer.delete_pod(&object, text(&pod, "/metadata/uid"), false).await?;
         }
     }
     Ok(())

@@ -32,7 +32,7 @@ fn here<'a>(facts: &Facts<'a>, target: &TargetFacts<'a>) -> Result<(&'a str, &'a
 fn deleting(target: &TargetFacts<'_>, finding: &Finding, on: &str, pod: &Pod, verify: Verify) -> Step {
     let (object, uid) = identify("Pod", &pod.metadata);
     let name = object.name.clone();
-    let command = format!("kubectl -n {} delete pod {name}", object.namespace());
+    let command = format!("kubectl -n {} delete pod {name} --grace-period=1", object.namespace());
     let act = Act::DeletePod { object, uid };
     let mut step = blank(ActionName::RestartKubeProxy, Tier::T4, target, finding, act, verify);
     step.command = command;
