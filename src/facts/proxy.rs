@@ -7,13 +7,15 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, Node, PodSpec};
 
 use crate::model::pod::Pod;
-use crate::model::{Input, Probe, ProxyMode, Snapshot};
+use crate::model::{Input, Probe, ProxyMode, Snapshot, Vantage};
 
 use super::placement::{self, Exclusion};
 use super::{node, pod};
 
 /// kube-proxy's `healthzBindAddress` by default.
 pub const HEALTH_PORT: u16 = 10256;
+/// kube-proxy's `metricsBindAddress` by default, on loopback.
+pub const METRICS_PORT: u16 = 10249;
 
 /// What stands behind Services in this cluster (diagnosis.md §6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +169,12 @@ pub fn health<'a>(snapshot: &'a Snapshot, node: &str) -> Option<&'a Probe> {
     let own = || snapshot.host.as_ref().filter(|_| snapshot.stand.node.as_deref() == Some(node))?.proxy_health.as_ref();
     let asked = |p: &&Probe| p.port == HEALTH_PORT && p.target.is_none() && p.node.as_deref() == Some(node);
     own().or_else(|| snapshot.probes.iter().filter(asked).min_by_key(|p| &p.host))
+}
+
+/// What kube-proxy of this node says on the node's own loopback, asked through its pod.
+pub fn inside<'a>(snapshot: &'a Snapshot, node: &str) -> Option<&'a Probe> {
+    let asked = |p: &&Probe| p.vantage == Vantage::PortForward && p.target.is_none() && p.port == METRICS_PORT;
+    snapshot.probes.iter().filter(asked).find(|p| p.node.as_deref() == Some(node))
 }
 
 fn mode(text: Option<&str>) -> ProxyMode {

@@ -161,7 +161,9 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
             outcome: Outcome::Timeout,
             millis: 0,
         };
+        let inside = Probe { vantage: Vantage::PortForward, port: proxy::METRICS_PORT, ..health.clone() };
         pending.push(fill(health, Input::PodProxy, proxies::kube_proxy(cluster, name)).boxed());
+        pending.push(fill(inside, Input::PortForward, proxies::kube_proxy_inside(cluster, name)).boxed());
     }
     for address in seen.addresses.iter().filter(|_| broken).take(2) {
         pending.extend(controls(seen, cluster.server_port).into_iter().map(|port| control(address, port).boxed()));

@@ -128,5 +128,18 @@ pub fn rows() -> Vec<Row> {
             flags: &["--allow", "system"],
             ..moves()
         },
+        Row {
+            // Nobody reads the node's rules: what kube-proxy says within its own node tells.
+            name: "wedged, the page moved, seen from a laptop",
+            faults: |cluster| {
+                let there = &cluster.worker(1)?.place.name;
+                Ok(vec![daemon::kube_proxy_wedged(cluster.control_plane()?), workload::moved_bare_to(there)])
+            },
+            by: |stage| Ok(stage.laptop.clone()),
+            codes: &["BA3021"],
+            flags: &["--allow", "system"],
+            modes: &["iptables"],
+            ..moves()
+        },
     ]
 }

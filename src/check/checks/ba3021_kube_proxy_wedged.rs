@@ -2,7 +2,7 @@
 
 use crate::check::stale::{is_following, stale};
 use crate::check::{Check, Hop};
-use crate::facts::proxy::Kind;
+use crate::facts::proxy::{self, Kind};
 use crate::facts::{Facts, TargetFacts, pod};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Outcome, Severity};
 
@@ -12,17 +12,19 @@ pub(crate) const CHECK: Check = Check {
     hop: Hop::ServiceProxy,
     severity: Severity::Error,
     confidence: Confidence::Certain,
-    inputs: &[Input::Services, Input::EndpointSlices, Input::KubeProxy, Input::Rules, Input::NodeSettings],
-    either: &[],
+    inputs: &[Input::Services, Input::EndpointSlices, Input::KubeProxy],
+    either: &[Input::Rules, Input::PortForward],
     remedies: &[ActionName::RestartKubeProxy, ActionName::HostPort],
     explains: &[Code(3018), Code(3019), Code(3020), Code(3022)],
     run,
 };
 
 fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
-    let (Some(service), Some(host)) = (target.exposed(), &facts.snapshot.host) else { return Vec::new() };
+    let Some(service) = target.exposed() else { return Vec::new() };
     let here = facts.snapshot.stand.node.as_deref().filter(|n| target.reach.node == Some(n));
-    let (Some(node), Some(rules), Some(health)) = (here, &host.rules, &host.proxy_health) else { return Vec::new() };
+    let host = facts.snapshot.host.as_ref();
+    let seen = host.and_then(|host| Some((here?, host.rules.as_ref()?, host.proxy_health.as_ref()?)));
+    let Some((node, rules, health)) = seen else { return from_afar(check, facts, target) };
     // 503: an update has been waiting for longer than two sync periods (or the node is about to be removed).
     let (silent, late) = (matches!(health.outcome, Outcome::Silent | Outcome::Timeout), is_late(&health.outcome));
     if !facts.proxy.runs_on(node) || !(silent || late) || facts.proxy.has_just_started(node, facts.now(), 30) {
@@ -60,6 +62,25 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         found = found.because(Evidence::NoRule { node: node.to_owned(), port });
     }
     vec![found.because_of(target.reach.failure())]
+}
+
+/// From elsewhere its rules are not seen, but that it takes a connection in its own node and says nothing.
+fn from_afar(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
+    let (Some(_), Some(node)) = (target.stuck(), target.reach.node) else { return Vec::new() };
+    let inside = proxy::inside(facts.snapshot, node).filter(|p| p.outcome == Outcome::Silent);
+    let Some(inside) = inside.filter(|_| target.reach.answers == Some(false)) else { return Vec::new() };
+    if !facts.proxy.runs_on(node) || facts.proxy.has_just_started(node, facts.now(), 30) {
+        return Vec::new();
+    }
+    let proven = target.reach.pod_proxy.iter().copied().find(|p| p.outcome.is_right());
+    let name = facts.proxy.pods.get(node).map(|p| pod::name(p)).unwrap_or_default();
+    let found = check
+        .found(target, ObjectRef::cluster("Node", node))
+        .with("node", node)
+        .with("pod", name)
+        .severity(if proven.is_some() { Severity::Error } else { Severity::Warning })
+        .confidence(Confidence::Likely);
+    vec![found.because_of([inside]).because_of(target.reach.failure()).because_of(proven)]
 }
 
 fn is_late(health: &Outcome) -> bool {
@@ -109,6 +130,35 @@ mod tests {
     #[test]
     fn before_the_pod_moves_it_is_a_warning() {
         assert_eq!(wedged().said(), [(3021, Severity::Warning)]);
+    }
+
+    /// A laptop's look at a node that does not serve the port, and what kube-proxy says within that node.
+    fn afar(outcome: Value) -> Sample {
+        let mut sample = Sample::from_laptop();
+        sample.answer(json!({"outcome": "timeout"}));
+        sample.probes(&["nodeProxy"], None, json!({"outcome": "timeout"}));
+        let pod = sample.objects("kubeProxyPods")[0].clone();
+        let mut probe = json!({"vantage": "portForward", "host": "kube-system/kube-proxy", "port": 10249, "millis": 3500,
+            "node": pod["spec"]["nodeName"], "pod": pod["metadata"]["name"]});
+        for (key, value) in outcome.as_object().into_iter().flatten() {
+            probe[key] = value.clone();
+        }
+        sample.probe(probe);
+        sample
+    }
+
+    #[test]
+    fn from_afar_its_silence_in_its_own_node_tells() {
+        let silent = json!({"outcome": "silent"});
+        assert_eq!(afar(silent.clone()).said(), [(3021, Severity::Error)]);
+        assert_eq!(afar(silent).finding(3021).confidence, Confidence::Likely);
+        for outcome in [
+            json!({"outcome": "http", "status": 200, "right": true}),
+            json!({"outcome": "refused"}),
+            json!({"outcome": "timeout"}),
+        ] {
+            assert_eq!(afar(outcome.clone()).said(), [(3018, Severity::Error)], "{outcome}");
+        }
     }
 
     #[test]

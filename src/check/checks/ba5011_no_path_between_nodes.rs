@@ -1,7 +1,7 @@
 //! BA5011: the node that is dialled cannot reach the pods of the node where the page runs.
 
 use crate::check::{Check, Hop};
-use crate::facts::{Facts, ServiceFacts, TargetFacts, node};
+use crate::facts::{Facts, ServiceFacts, TargetFacts, node, proxy};
 use crate::model::{ActionName, Code, Confidence, Evidence, Finding, Input, ObjectRef, Outcome, Probe, Severity};
 
 pub(crate) const CHECK: Check = Check {
@@ -35,7 +35,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
         Some(_) => Confidence::Certain,
         None if lost(by_hand) => Confidence::Likely,
         // From afar: asked from inside, the page's own node answers on the port, and the node that is dialled does not.
-        None if !on_dialled_node && one_sided(target, service, from) => Confidence::Likely,
+        None if !on_dialled_node && one_sided(facts, target, service, from) => Confidence::Likely,
         None => return Vec::new(),
     };
     let cidr = facts.node(to).map(node::pod_cidrs).unwrap_or_default().into_iter().find(|c| node::cidr_contains(c, ip));
@@ -58,10 +58,12 @@ fn is_lost(outcome: &Outcome) -> bool {
 }
 
 /// Whether the nodePort answers on a node where the page runs, but not on this one.
-fn one_sided(target: &TargetFacts<'_>, service: &ServiceFacts<'_>, from: &str) -> bool {
+fn one_sided(facts: &Facts<'_>, target: &TargetFacts<'_>, service: &ServiceFacts<'_>, from: &str) -> bool {
     let through = |node: &str| target.reach.through_node(node).map(|p| &p.outcome);
     let with_pod = service.usable().filter_map(|e| e.node).any(|n| through(n).is_some_and(Outcome::is_right));
-    with_pod && through(from).is_some_and(is_lost) && !target.reach.is_turned_away()
+    // Where kube-proxy of this node is stuck, its rules may lead to a pod that is gone.
+    let stuck = proxy::inside(facts.snapshot, from).is_some_and(|p| p.outcome == Outcome::Silent);
+    with_pod && !stuck && through(from).is_some_and(is_lost) && !target.reach.is_turned_away()
 }
 
 #[cfg(test)]
