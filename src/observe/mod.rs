@@ -23,6 +23,7 @@ pub mod probes;
 pub mod program;
 pub mod proxies;
 pub mod redact;
+mod rights;
 pub mod rules;
 mod scrub;
 mod sockets;

@@ -21,7 +21,7 @@ use crate::facts::{Index, ServiceFacts, endpoints, node, service};
 use crate::model::pod::Pod;
 use crate::model::{Gap, GapReason, Input, Objects, Outcome, Probe, Snapshot, Target, Vantage};
 
-const KUBE_SYSTEM: &str = "kube-system";
+pub const KUBE_SYSTEM: &str = "kube-system";
 
 /// The control plane's components that show by a Lease that they live.
 const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];

@@ -9,6 +9,8 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 
 use super::client::Cluster;
 use super::dial::{Ask, dial};
+use super::objects::KUBE_SYSTEM;
+use super::rights::{PORT_FORWARD, Rights};
 use super::{environment, proxies};
 use crate::facts::reach::SSH;
 use crate::facts::spared::spares;
@@ -110,19 +112,27 @@ async fn to_pod(base: Probe, ip: std::net::IpAddr, target: &Target, limit: Durat
 pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
     let mut pending: Vec<Pending<'_>> = Vec::new();
     let index = Index::of(seen);
-    for target in &seen.targets {
-        let facts = ServiceFacts::derive(&index, target);
-        let answered = answered(seen, target);
-        if answered && !(seen.targets.len() <= MOST && facts.as_ref().is_some_and(is_doubtful)) {
-            continue;
-        }
+    let looks = seen.targets.iter().filter_map(|target| {
+        let (facts, answered) = (ServiceFacts::derive(&index, target), answered(seen, target));
+        let enough = answered && !(seen.targets.len() <= MOST && facts.as_ref().is_some_and(is_doubtful));
+        (!enough).then_some((target, facts, answered))
+    });
+    let looks: Vec<_> = looks.collect();
+    let mut homes: BTreeSet<String> = looks.iter().map(|(target, ..)| target.namespace.clone()).collect();
+    if looks.iter().any(|(.., answered)| !answered) {
+        homes.insert(KUBE_SYSTEM.to_owned());
+    }
+    let rights = Rights::ask(cluster, homes).await;
+    for (target, facts, answered) in looks {
+        let refusal = |resource| rights.refusal(&target.namespace, resource);
         for (ip, pod, base) in pods(target, facts.as_ref()) {
             let port = base.port;
-            pending.push(fill(base.clone(), Input::PodProxy, proxies::pod(cluster, target, pod, port)).boxed());
+            let asked = unless(refusal("pods/proxy"), proxies::pod(cluster, target, pod, port));
+            pending.push(fill(base.clone(), Input::PodProxy, asked).boxed());
             if answered {
                 continue;
             }
-            let forwarded = proxies::port_forward(cluster, target, pod, port);
+            let forwarded = unless(refusal(PORT_FORWARD), proxies::port_forward(cluster, target, pod, port));
             let through = Probe { vantage: Vantage::PortForward, ..base.clone() };
             pending.push(fill(through, Input::PortForward, forwarded).boxed());
             if seen.stand.node.is_some() {
@@ -145,7 +155,8 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         }
         for name in seen.objects.nodes.iter().take(MOST).map(node::name) {
             let base = Probe { node: Some(name.to_owned()), ..probe(Vantage::NodeProxy, target, name, port) };
-            pending.push(fill(base, Input::NodeProxy, proxies::node(cluster, target, name, port)).boxed());
+            let asked = unless(refusal("nodes/proxy"), proxies::node(cluster, target, name, port));
+            pending.push(fill(base, Input::NodeProxy, asked).boxed());
         }
     }
     let broken = seen.targets.iter().any(|t| !answered(seen, t));
@@ -154,7 +165,7 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         let health = Probe {
             vantage: Vantage::PodProxy,
             target: None,
-            host: format!("kube-system/{name}"),
+            host: format!("{KUBE_SYSTEM}/{name}"),
             port: proxy::HEALTH_PORT,
             node: pod::node(pod).map(str::to_owned),
             pod: Some(name.to_owned()),
@@ -162,8 +173,10 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
             millis: 0,
         };
         let inside = Probe { vantage: Vantage::PortForward, port: proxy::METRICS_PORT, ..health.clone() };
-        pending.push(fill(health, Input::PodProxy, proxies::kube_proxy(cluster, name)).boxed());
-        pending.push(fill(inside, Input::PortForward, proxies::kube_proxy_inside(cluster, name)).boxed());
+        let asked = unless(rights.refusal(KUBE_SYSTEM, "pods/proxy"), proxies::kube_proxy(cluster, name));
+        pending.push(fill(health, Input::PodProxy, asked).boxed());
+        let asked = unless(rights.refusal(KUBE_SYSTEM, PORT_FORWARD), proxies::kube_proxy_inside(cluster, name));
+        pending.push(fill(inside, Input::PortForward, asked).boxed());
     }
     for address in seen.addresses.iter().filter(|_| broken).take(2) {
         pending.extend(controls(seen, cluster.server_port).into_iter().map(|port| control(address, port).boxed()));
@@ -349,6 +362,14 @@ fn probe(vantage: Vantage, target: &Target, host: &str, port: u16) -> Probe {
         pod: None,
         outcome: Outcome::Timeout,
         millis: 0,
+    }
+}
+
+/// What is tried, unless it is known to be refused.
+async fn unless(refusal: Option<GapReason>, tried: impl Future<Output = Tried>) -> Tried {
+    match refusal {
+        Some(reason) => Err(reason),
+        None => tried.await,
     }
 }
 

@@ -130,14 +130,34 @@ fn a_denied_right_is_code_3_and_names_what_was_denied() {
     assert_eq!(server.writes(), Vec::<String>::new());
 }
 
-#[test]
-fn fix_reads_the_objects_once() {
+/// The page's Service.
+fn productpage() -> (&'static str, serde_json::Value) {
     let service = serde_json::json!({
         "metadata": {"name": "productpage", "namespace": "bookinfo", "uid": "u1"},
         "spec": {"type": "NodePort", "selector": {"app": "productpage"},
             "ports": [{"port": 9080, "targetPort": 9080, "nodePort": 30080}]},
     });
-    let server = server::Answering::listing(vec![("/api/v1/services", service)]);
+    ("/api/v1/services", service)
+}
+
+#[test]
+fn what_is_known_to_be_refused_is_not_tried() {
+    let node = ("/api/v1/nodes", serde_json::json!({"metadata": {"name": "w1"}}));
+    for (resources, tries) in [(&["*"][..], 1), (&["services", "nodes"], 0)] {
+        let rules = serde_json::json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": resources}]);
+        let server = server::Answering::permitting(rules, vec![productpage(), node.clone()]);
+        let bin = Bin::new();
+        let config = kubeconfig(bin.home(), &server.url());
+        let ended = bin.run(&["diagnose", "--address", "127.0.0.1:1", "productpage", "--kubeconfig", &config]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(server.asked("/nodes/w1:"), tries, "{ended:?}");
+        assert_eq!(ended.stdout.contains("nodes/proxy"), tries == 0, "{ended:?}");
+    }
+}
+
+#[test]
+fn fix_reads_the_objects_once() {
+    let server = server::Answering::listing(vec![productpage()]);
     let bin = Bin::new();
     let config = kubeconfig(bin.home(), &server.url());
     // Nobody listens on port 1, and nothing can be repaired where there is no pod.

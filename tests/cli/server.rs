@@ -30,23 +30,15 @@ impl Answering {
 
     /// As [`Answering::listing`]; where it `forgets`, it knows no page but the first.
     pub fn paging(objects: Vec<(&'static str, Value)>, forgets: bool) -> Self {
-        Self::start(move |path, query| {
-            let last = path.rsplit('/').next().unwrap_or_default();
-            if !last.ends_with('s') || last.contains('-') {
-                return (404, failure(404, "NotFound"));
-            }
-            let number = |name: &str| -> Option<usize> {
-                let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-                pairs.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok())
-            };
-            let all: Vec<&Value> = objects.iter().filter(|(list, _)| *list == path).map(|(_, o)| o).collect();
-            let begin = number("continue").unwrap_or_default();
-            if forgets && begin > 0 {
-                return (410, failure(410, "Expired"));
-            }
-            let end = number("limit").map_or(all.len(), |limit| all.len().min(begin + limit));
-            let next = if end < all.len() { json!({"continue": end.to_string()}) } else { json!({}) };
-            (200, json!({"kind": "List", "apiVersion": "v1", "metadata": next, "items": all[begin..end]}))
+        Self::start(move |path, query| list(&objects, forgets, path, query))
+    }
+
+    /// As [`Answering::listing`], and says that these are the rules for whoever asks.
+    pub fn permitting(rules: Value, objects: Vec<(&'static str, Value)>) -> Self {
+        let status = json!({"resourceRules": rules, "nonResourceRules": [], "incomplete": false});
+        Self::start(move |path, query| match path {
+            "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews" => (201, json!({"spec": {}, "status": status})),
+            _ => list(&objects, false, path, query),
         })
     }
 
@@ -74,6 +66,11 @@ impl Answering {
         self.address.to_string()
     }
 
+    /// The requests whose first line holds this.
+    pub fn asked(&self, words: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|line| line.contains(words)).count()
+    }
+
     /// How often this list was read.
     pub fn reads(&self, path: &str) -> usize {
         let asked = self.asked.lock().unwrap();
@@ -87,6 +84,26 @@ impl Answering {
         let writing = |line: &&String| !line.starts_with("GET ") && !line.contains("/selfsubject");
         asked.iter().filter(writing).cloned().collect()
     }
+}
+
+/// A list, in pages; where the server `forgets`, it knows none but the first.
+fn list(objects: &[(&str, Value)], forgets: bool, path: &str, query: &str) -> (u16, Value) {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    if !last.ends_with('s') || last.contains('-') {
+        return (404, failure(404, "NotFound"));
+    }
+    let number = |name: &str| -> Option<usize> {
+        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok())
+    };
+    let all: Vec<&Value> = objects.iter().filter(|(list, _)| *list == path).map(|(_, o)| o).collect();
+    let begin = number("continue").unwrap_or_default();
+    if forgets && begin > 0 {
+        return (410, failure(410, "Expired"));
+    }
+    let end = number("limit").map_or(all.len(), |limit| all.len().min(begin + limit));
+    let next = if end < all.len() { json!({"continue": end.to_string()}) } else { json!({}) };
+    (200, json!({"kind": "List", "apiVersion": "v1", "metadata": next, "items": all[begin..end]}))
 }
 
 /// The path of a request's target, without its query.
