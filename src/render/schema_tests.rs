@@ -9,7 +9,7 @@ use super::json::{Document, SCHEMA};
 use crate::check;
 use crate::exit::Exit;
 use crate::facts::Facts;
-use crate::model::{Allow, Snapshot};
+use crate::model::{Allow, Input, Snapshot, Vantage};
 use crate::plan::{Policy, plan, tests::fixtures};
 
 #[test]
@@ -25,6 +25,37 @@ fn every_finding_and_every_step_is_described() {
         let view = Diagnosis::of(&facts, &report, plan);
         let document = serde_json::to_value(Document::diagnosis(&view, Exit::Problem)).unwrap();
         assert_eq!(keeps(&schema, &schema, &document), Ok(()), "{name}");
+    }
+}
+
+/// All of an enum: one more does not compile until it stands here.
+macro_rules! every {
+    ($kind:ident: $($name:ident)*) => {{
+        let _known = |one: $kind| match one {
+            $($kind::$name => {})*
+        };
+        vec![$($kind::$name),*]
+    }};
+}
+
+#[test]
+fn every_vantage_and_every_input_is_described() {
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let described = |at: &str, word: Value| {
+        let words = schema.pointer(at).and_then(Value::as_array).unwrap();
+        assert!(words.contains(&word), "{word} is not in {at}");
+    };
+    let vantages = every!(Vantage: Client Outsider PodProxy NodeProxy PortForward NodeToPod ProbePod SmallPackets HttpProxy
+        Kubelet);
+    for vantage in vantages {
+        described("/$defs/probe/properties/vantage/enum", json!(vantage));
+    }
+    let inputs = every!(Input: Services EndpointSlices Pods Deployments Nodes Namespaces Events PodLogs NetworkPolicies
+        KubeProxy Leases Endpoints ApiServer ClientProbe OutsiderProbe PodProxy NodeProxy PortForward Rules NodeSettings
+        Firewall Answering HttpProxy Kubelet ProbePod OtherPolicies);
+    for input in inputs {
+        described("/$defs/gap/properties/input/enum", json!(input));
+        described("/$defs/skipped/properties/input/enum", json!(input));
     }
 }
 
