@@ -2,41 +2,62 @@
 //!
 //! Through the API an application that listens on loopback alone, on IPv6 alone or on another port looks the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use kube::ResourceExt;
 
 use crate::facts::pod;
 use crate::model::pod::Pod;
-use crate::model::{Outcome, Snapshot};
+use crate::model::{Outcome, Snapshot, Vantage};
 
-/// This node's pods that refused a probe: uid and `namespace/name`. Those on the host's network are left out, whose
-/// sockets are the node's.
-pub fn refusing(snapshot: &Snapshot) -> BTreeMap<String, String> {
-    let refused = snapshot.probes.iter().filter(|p| p.outcome == Outcome::Refused);
-    let refusing: BTreeSet<&str> = refused.filter_map(|p| p.pod.as_deref()).collect();
-    let here = snapshot.stand.node.as_deref();
-    let on_host = |p: &Pod| p.spec.as_ref().and_then(|s| s.host_network) == Some(true);
-    let pods = snapshot.objects.pods.iter();
-    pods.filter(|p| here.is_some() && pod::node(p) == here && refusing.contains(pod::name(p)) && !on_host(p))
-        .filter_map(|p| Some((p.uid()?, format!("{}/{}", p.namespace()?, p.name_any()))))
-        .collect()
+/// A pod of this node that refused a moment ago does so again at once.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// A pod of this node that refused a probe.
+pub struct Refusing {
+    uid: String,
+    /// `namespace/name`.
+    pod: String,
+    /// Where it refused this node.
+    at: Vec<SocketAddr>,
 }
 
-/// What those pods listen on, by `namespace/name`. A pod whose processes are not found is left out.
-pub fn read(pods: &BTreeMap<String, String>) -> BTreeMap<String, Vec<SocketAddr>> {
+/// This node's pods that refused a probe. Those on the host's network are left out, whose sockets are the node's.
+pub fn refusing(snapshot: &Snapshot) -> Vec<Refusing> {
+    let refused: Vec<_> = snapshot.probes.iter().filter(|p| p.outcome == Outcome::Refused).collect();
+    let here = snapshot.stand.node.as_deref();
+    let on_host = |p: &Pod| p.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let local = snapshot.objects.pods.iter().filter(|p| here.is_some() && pod::node(p) == here && !on_host(p));
+    let refusing = local.filter_map(|sick| {
+        let mut by_it = refused.iter().filter(|p| p.pod.as_deref() == Some(pod::name(sick))).peekable();
+        by_it.peek()?;
+        let dialled = by_it.filter(|p| p.vantage == Vantage::NodeToPod);
+        let at = dialled.filter_map(|p| Some(SocketAddr::new(p.host.parse().ok()?, p.port))).collect();
+        Some(Refusing { uid: sick.uid()?, pod: format!("{}/{}", sick.namespace()?, sick.name_any()), at })
+    });
+    refusing.collect()
+}
+
+/// What those pods listen on, by `namespace/name`. A pod whose processes are not found is left out, and one that has begun
+/// to listen since it refused: its sockets are not those that did.
+pub fn read(pods: &[Refusing]) -> BTreeMap<String, Vec<SocketAddr>> {
     let mut found = BTreeMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Ok(groups) = fs::read_to_string(process.path().join("cgroup")) else { continue };
-        let Some(pod) = pods.iter().find(|(uid, _)| is_of_pod(&groups, uid)).map(|(_, pod)| pod) else { continue };
+        let Some(Refusing { pod, .. }) = pods.iter().find(|p| is_of_pod(&groups, &p.uid)) else { continue };
         let table = |name: &str| fs::read_to_string(process.path().join("net").join(name));
         if let (false, Ok(v4)) = (found.contains_key(pod), table("tcp")) {
             // Where IPv6 is off, its table is not there.
             let v6 = table("tcp6").unwrap_or_default();
             found.insert(pod.clone(), listening(&v4).chain(listening(&v6)).collect());
         }
+    }
+    let listens = |at: &SocketAddr| TcpStream::connect_timeout(at, AGAIN).is_ok();
+    for begun in pods.iter().filter(|p| p.at.iter().any(listens)) {
+        found.remove(&begun.pod);
     }
     found
 }
