@@ -112,11 +112,12 @@ pub async fn port_forward(
     pod.get(cluster, &target.path, target.marker.as_deref(), Outcome::Timeout).await
 }
 
-/// GET of kube-proxy's mode on its node's own loopback, which port-forward reaches through its pod: no network between
-/// nodes is in the answer. [`Outcome::Silent`]: the kubelet is there, and who listens says nothing.
+/// GET of kube-proxy's health on its node's own loopback, which port-forward reaches through its pod: no network between
+/// nodes is in the answer. [`Outcome::Silent`]: the kubelet is there, and who listens says nothing. The word is looked for
+/// because the end of a port-forward comes a second late.
 pub async fn kube_proxy_inside(cluster: &Cluster, pod: &str) -> Result<(Outcome, Duration), GapReason> {
     let pod = Inside { namespace: "kube-system", pod, port: proxy::METRICS_PORT };
-    pod.get(cluster, "/proxyMode", None, Outcome::Silent).await
+    pod.get(cluster, "/healthz", Some("ok"), Outcome::Silent).await
 }
 
 /// A port of a pod, dialled by the kubelet in the pod's own network.
