@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt, join_all};
+use futures::future::{BoxFuture, FutureExt, Shared, join_all};
 
 use super::client::Cluster;
 use super::dial::{Ask, dial};
@@ -122,17 +122,18 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
     if looks.iter().any(|(.., answered)| !answered) {
         homes.insert(KUBE_SYSTEM.to_owned());
     }
-    let rights = Rights::ask(cluster, homes).await;
+    // What is dialled from here does not wait for it.
+    let rights = Rights::ask(cluster, homes).map(Arc::new).shared();
     for (target, facts, answered) in looks {
-        let refusal = |resource| rights.refusal(&target.namespace, resource);
+        let right = |resource| Right { rights: rights.clone(), namespace: &target.namespace, resource };
         for (ip, pod, base) in pods(target, facts.as_ref()) {
             let port = base.port;
-            let asked = unless(refusal("pods/proxy"), proxies::pod(cluster, target, pod, port));
+            let asked = right("pods/proxy").guard(proxies::pod(cluster, target, pod, port));
             pending.push(fill(base.clone(), Input::PodProxy, asked).boxed());
             if answered {
                 continue;
             }
-            let forwarded = unless(refusal(PORT_FORWARD), proxies::port_forward(cluster, target, pod, port));
+            let forwarded = right(PORT_FORWARD).guard(proxies::port_forward(cluster, target, pod, port));
             let through = Probe { vantage: Vantage::PortForward, ..base.clone() };
             pending.push(fill(through, Input::PortForward, forwarded).boxed());
             if seen.stand.node.is_some() {
@@ -155,11 +156,12 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         }
         for name in seen.objects.nodes.iter().take(MOST).map(node::name) {
             let base = Probe { node: Some(name.to_owned()), ..probe(Vantage::NodeProxy, target, name, port) };
-            let asked = unless(refusal("nodes/proxy"), proxies::node(cluster, target, name, port));
+            let asked = right("nodes/proxy").guard(proxies::node(cluster, target, name, port));
             pending.push(fill(base, Input::NodeProxy, asked).boxed());
         }
     }
     let broken = seen.targets.iter().any(|t| !answered(seen, t));
+    let right = |resource| Right { rights: rights.clone(), namespace: KUBE_SYSTEM, resource };
     for pod in seen.objects.kube_proxy_pods.iter().filter(|p| broken && pod::is_running(p)).take(MOST) {
         let name = pod::name(pod);
         let health = Probe {
@@ -173,9 +175,9 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
             millis: 0,
         };
         let inside = Probe { vantage: Vantage::PortForward, port: proxy::METRICS_PORT, ..health.clone() };
-        let asked = unless(rights.refusal(KUBE_SYSTEM, "pods/proxy"), proxies::kube_proxy(cluster, name));
+        let asked = right("pods/proxy").guard(proxies::kube_proxy(cluster, name));
         pending.push(fill(health, Input::PodProxy, asked).boxed());
-        let asked = unless(rights.refusal(KUBE_SYSTEM, PORT_FORWARD), proxies::kube_proxy_inside(cluster, name));
+        let asked = right(PORT_FORWARD).guard(proxies::kube_proxy_inside(cluster, name));
         pending.push(fill(inside, Input::PortForward, asked).boxed());
     }
     for address in seen.addresses.iter().filter(|_| broken).take(2) {
@@ -365,11 +367,20 @@ fn probe(vantage: Vantage, target: &Target, host: &str, port: u16) -> Probe {
     }
 }
 
-/// What is tried, unless it is known to be refused.
-async fn unless(refusal: Option<GapReason>, tried: impl Future<Output = Tried>) -> Tried {
-    match refusal {
-        Some(reason) => Err(reason),
-        None => tried.await,
+/// What a way through the API server takes.
+struct Right<'r, F: Future<Output = Arc<Rights>>> {
+    rights: Shared<F>,
+    namespace: &'r str,
+    resource: &'static str,
+}
+
+impl<F: Future<Output = Arc<Rights>>> Right<'_, F> {
+    /// What is tried, unless it is known to be refused.
+    async fn guard(self, tried: impl Future<Output = Tried>) -> Tried {
+        match self.rights.await.refusal(self.namespace, self.resource) {
+            Some(reason) => Err(reason),
+            None => tried.await,
+        }
     }
 }
 
