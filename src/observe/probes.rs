@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
+use k8s_openapi::api::core::v1::Node;
 
 use super::client::Cluster;
 use super::dial::{Ask, dial};
@@ -177,8 +178,12 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         let inside = Probe { vantage: Vantage::PortForward, port: proxy::METRICS_PORT, ..health.clone() };
         let asked = right("pods/proxy").guard(proxies::kube_proxy(cluster, name));
         pending.push(fill(health, Input::PodProxy, asked).boxed());
-        let asked = right(PORT_FORWARD).guard(proxies::kube_proxy_inside(cluster, name));
-        pending.push(fill(inside, Input::PortForward, asked).boxed());
+        // Where the kubelet is known to be silent, it is not waited for.
+        let silent = |n: &Node| Some(node::name(n)) == pod::node(pod) && !node::is_ready(n);
+        if !seen.objects.nodes.iter().any(silent) {
+            let asked = right(PORT_FORWARD).guard(proxies::kube_proxy_inside(cluster, name));
+            pending.push(fill(inside, Input::PortForward, asked).boxed());
+        }
     }
     for address in seen.addresses.iter().filter(|_| broken).take(2) {
         pending.extend(controls(seen, cluster.server_port).into_iter().map(|port| control(address, port).boxed()));
