@@ -150,16 +150,13 @@ impl Writer {
 
     /// Deletes the object of this uid; one that is gone is no error.
     pub async fn delete(&self, object: &ObjectRef, uid: Option<&str>, dry_run: bool) -> Result<(), Error> {
-        let preconditions = uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
-        self.remove(object, DeleteParams { dry_run, preconditions, ..DeleteParams::default() }).await
+        self.remove(object, deletion(uid, dry_run)).await
     }
 
     /// As [`Writer::delete`], of a pod that its DaemonSet makes anew: it has a second to end. kube-proxy keeps nothing that a
     /// longer wait would save, and one that is stuck would wait out all of its half minute.
     pub async fn delete_pod(&self, object: &ObjectRef, uid: &str, dry_run: bool) -> Result<(), Error> {
-        let preconditions = Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
-        let params = DeleteParams { dry_run, preconditions, ..DeleteParams::default() };
-        self.remove(object, params.grace_period(GRACE)).await
+        self.remove(object, deletion(Some(uid), dry_run).grace_period(GRACE)).await
     }
 
     /// Deletes the object as it was read; one that is gone is no error, one that changed since is.
@@ -178,6 +175,12 @@ impl Writer {
             Err(failure) => Err(failure.error),
         }
     }
+}
+
+/// Of the object of this uid.
+fn deletion(uid: Option<&str>, dry_run: bool) -> DeleteParams {
+    let preconditions = uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    DeleteParams { dry_run, preconditions, ..DeleteParams::default() }
 }
 
 /// Seconds.

@@ -17,6 +17,11 @@ pub fn is_ready(node: &Node) -> bool {
         .is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
+/// Whether the kubelet of the node of this name is known to be silent, so that nobody need wait for it.
+pub fn is_silent(nodes: &[Node], called: &str) -> bool {
+    nodes.iter().any(|n| name(n) == called && !is_ready(n))
+}
+
 /// Status of the Ready condition, with its message or else its reason.
 pub fn ready(node: &Node) -> (&str, &str) {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());

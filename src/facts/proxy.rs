@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Container, Node, PodSpec};
 
 use crate::model::pod::Pod;
-use crate::model::{Input, Probe, ProxyMode, Snapshot, Vantage};
+use crate::model::{Input, Outcome, Probe, ProxyMode, Snapshot, Vantage};
 
 use super::placement::{self, Exclusion};
 use super::{node, pod};
@@ -171,10 +171,11 @@ pub fn health<'a>(snapshot: &'a Snapshot, node: &str) -> Option<&'a Probe> {
     own().or_else(|| snapshot.probes.iter().filter(asked).min_by_key(|p| &p.host))
 }
 
-/// What kube-proxy of this node says on the node's own loopback, asked through its pod.
-pub fn inside<'a>(snapshot: &'a Snapshot, node: &str) -> Option<&'a Probe> {
+/// That kube-proxy of this node says nothing on the node's own loopback, asked through its pod: it is stuck.
+pub fn silent_inside<'a>(snapshot: &'a Snapshot, node: &str) -> Option<&'a Probe> {
     let asked = |p: &&Probe| p.vantage == Vantage::PortForward && p.target.is_none() && p.port == METRICS_PORT;
-    snapshot.probes.iter().filter(asked).find(|p| p.node.as_deref() == Some(node))
+    let mut here = snapshot.probes.iter().filter(asked).filter(|p| p.node.as_deref() == Some(node));
+    here.find(|p| p.outcome == Outcome::Silent)
 }
 
 fn mode(text: Option<&str>) -> ProxyMode {

@@ -224,9 +224,7 @@ pub async fn logs(cluster: &Cluster, seen: &Snapshot) -> Vec<(String, Log)> {
             .and_then(|s| s.container_statuses.as_ref())
             .is_some_and(|all| all.iter().any(|c| !c.ready && c.restart_count > 0));
         let api = api.clone();
-        // Where the kubelet is known to be silent, it is not waited for.
-        let silent = nodes.iter().any(|n| node::name(n) == node_name && !node::is_ready(n));
-        let limit = if silent { Duration::from_secs(1) } else { Duration::from_secs(3) };
+        let limit = if node::is_silent(nodes, &node_name) { Duration::from_secs(1) } else { Duration::from_secs(3) };
         async move {
             let start = Instant::now();
             let text = tokio::time::timeout(limit, last_words(&api, &name, None, restarted)).await;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, Shared, join_all};
-use k8s_openapi::api::core::v1::Node;
 
 use super::client::Cluster;
 use super::dial::{Ask, dial};
@@ -178,15 +177,15 @@ pub async fn second(cluster: &Cluster, seen: &Snapshot) -> Brought {
         let inside = Probe { vantage: Vantage::PortForward, port: proxy::METRICS_PORT, ..health.clone() };
         let asked = right("pods/proxy").guard(proxies::kube_proxy(cluster, name));
         pending.push(fill(health, Input::PodProxy, asked).boxed());
-        // Where the kubelet is known to be silent, it is not waited for.
-        let silent = |n: &Node| Some(node::name(n)) == pod::node(pod) && !node::is_ready(n);
-        if !seen.objects.nodes.iter().any(silent) {
+        if !pod::node(pod).is_some_and(|on| node::is_silent(&seen.objects.nodes, on)) {
             let asked = right(PORT_FORWARD).guard(proxies::kube_proxy_inside(cluster, name));
             pending.push(fill(inside, Input::PortForward, asked).boxed());
         }
     }
-    for address in seen.addresses.iter().filter(|_| broken).take(2) {
-        pending.extend(controls(seen, cluster.server_port).into_iter().map(|port| control(address, port).boxed()));
+    if broken {
+        let ports = controls(seen, &index, cluster.server_port);
+        let each = seen.addresses.iter().take(2).flat_map(|address| ports.iter().map(move |port| (address, *port)));
+        pending.extend(each.map(|(address, port)| control(address, port).boxed()));
     }
     join_all(pending).await
 }
@@ -304,12 +303,11 @@ async fn control(address: &Address, port: u16) -> Result<Probe, Gap> {
 
 /// Ports of an address that tell whether the address or only the page's port is closed to us: the API server's, a node's
 /// SSH, which most that is dialled from outside has open, another Service's nodePort, and one of that range that none uses.
-fn controls(snapshot: &Snapshot, server_port: u16) -> BTreeSet<u16> {
+fn controls(snapshot: &Snapshot, index: &Index<'_>, server_port: u16) -> BTreeSet<u16> {
     let ports = snapshot.objects.services.iter().filter_map(|s| s.spec.as_ref()?.ports.as_ref()).flatten();
     let used = ports.filter(|p| p.protocol.as_deref().is_none_or(|name| name == "TCP"));
     let used: BTreeSet<u16> = used.filter_map(|p| u16::try_from(p.node_port?).ok()).collect();
-    let index = Index::of(snapshot);
-    let pages: BTreeSet<u16> = snapshot.targets.iter().filter_map(|t| node_port(&index, t)).collect();
+    let pages: BTreeSet<u16> = snapshot.targets.iter().filter_map(|t| node_port(index, t)).collect();
     let unallocated = (30_000..=32_767).rev().find(|p| !used.contains(p) && !pages.contains(p));
     let other = used.difference(&pages).next().copied();
     [Some(server_port), Some(SSH), other, unallocated].into_iter().flatten().collect()
@@ -411,15 +409,18 @@ pub fn file(snapshot: &mut Snapshot, brought: Brought) {
 
 #[cfg(test)]
 mod tests {
-    use super::controls;
+    use super::{Index, controls};
     use crate::check::sample::Sample;
     use serde_json::json;
 
     #[test]
     fn controls_are_no_page_s_port_and_each_is_there_once() {
         let mut sample = Sample::from_laptop();
-        let asked =
-            |sample: &Sample| sample.with_facts(|facts| controls(facts.snapshot, 6443).into_iter().collect::<Vec<_>>());
+        let asked = |sample: &Sample| {
+            sample.with_facts(|facts| {
+                controls(facts.snapshot, &Index::of(facts.snapshot), 6443).into_iter().collect::<Vec<_>>()
+            })
+        };
         assert_eq!(asked(&sample), [22, 6443, 32_767]);
         let port = |number: u16, protocol: &str| json!({"port": 80, "nodePort": number, "protocol": protocol});
         let other = json!({"metadata": {"name": "grafana", "namespace": "monitoring"},

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::{Cluster, innermost};
 use super::dial;
+use super::objects::KUBE_SYSTEM;
 use crate::facts::proxy;
 use crate::model::{GapReason, Outcome, Target};
 
@@ -24,7 +25,7 @@ pub async fn pod(cluster: &Cluster, target: &Target, pod: &str, port: u16) -> Re
 
 /// GET of kube-proxy's own health check through `pods/NAME:PORT/proxy`: its pods live in the node's network.
 pub async fn kube_proxy(cluster: &Cluster, pod: &str) -> Result<(Outcome, Duration), GapReason> {
-    let path = format!("/api/v1/namespaces/kube-system/pods/{pod}:{}/proxy/healthz", proxy::HEALTH_PORT);
+    let path = format!("/api/v1/namespaces/{KUBE_SYSTEM}/pods/{pod}:{}/proxy/healthz", proxy::HEALTH_PORT);
     get(cluster, &path, None, "pods/proxy").await
 }
 
@@ -116,7 +117,7 @@ pub async fn port_forward(
 /// nodes is in the answer. [`Outcome::Silent`]: the kubelet is there, and who listens says nothing. The word is looked for
 /// because the end of a port-forward comes a second late.
 pub async fn kube_proxy_inside(cluster: &Cluster, pod: &str) -> Result<(Outcome, Duration), GapReason> {
-    let pod = Inside { namespace: "kube-system", pod, port: proxy::METRICS_PORT };
+    let pod = Inside { namespace: KUBE_SYSTEM, pod, port: proxy::METRICS_PORT };
     pod.get(cluster, "/healthz", Some("ok"), Outcome::Silent).await
 }
 

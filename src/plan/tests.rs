@@ -45,7 +45,7 @@ pub(super) fn planned(value: &Value, policy: &Policy) -> Plan {
     plan(&facts, &check::run(&facts).findings, policy)
 }
 
-pub(super) fn consent(allow: &[Allow]) -> Policy {
+pub(crate) fn consent(allow: &[Allow]) -> Policy {
     Policy { allow: allow.iter().copied().collect(), fallback: true, ..Policy::default() }
 }
 

@@ -10,13 +10,13 @@ use crate::check;
 use crate::exit::Exit;
 use crate::facts::Facts;
 use crate::model::{Allow, Input, Snapshot, Vantage};
-use crate::plan::{Policy, plan, tests::fixtures};
+use crate::plan::plan;
+use crate::plan::tests::{consent, fixtures};
 
 #[test]
 fn every_finding_and_every_step_is_described() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    let allow = [Allow::System, Allow::Node, Allow::Policy, Allow::Workload].into();
-    let policy = Policy { allow, fallback: true, ..Policy::default() };
+    let policy = consent(&[Allow::System, Allow::Node, Allow::Policy, Allow::Workload]);
     for (name, fixture) in fixtures() {
         let snapshot: Snapshot = serde_json::from_value(fixture.clone()).unwrap();
         let facts = Facts::derive(&snapshot);

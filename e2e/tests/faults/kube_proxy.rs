@@ -1,9 +1,16 @@
 //! kube-proxy is away, cannot work, or its rules are not what they should be.
 
 use e2e::app::Bookinfo;
-use e2e::faults::{daemon, kube_proxy, kube_proxy_config, rules, workload};
+use e2e::cluster::Cluster;
+use e2e::faults::{Fault, daemon, kube_proxy, kube_proxy_config, rules, workload};
 use e2e::matrix::{BOTH_MODES, End, Row};
 use e2e::page::Seen;
+
+/// kube-proxy of the node that is dialled is stuck, and the page moves: its rules lead to a pod that is gone.
+fn wedged_then_moved(cluster: &Cluster) -> anyhow::Result<Vec<Fault>> {
+    let there = &cluster.worker(1)?.place.name;
+    Ok(vec![daemon::kube_proxy_wedged(cluster.control_plane()?), workload::moved_bare_to(there)])
+}
 
 pub fn rows() -> Vec<Row> {
     let base = || Row {
@@ -120,10 +127,7 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "wedged, the page moved",
-            faults: |cluster| {
-                let there = &cluster.worker(1)?.place.name;
-                Ok(vec![daemon::kube_proxy_wedged(cluster.control_plane()?), workload::moved_bare_to(there)])
-            },
+            faults: wedged_then_moved,
             codes: &["BA3021"],
             flags: &["--allow", "system"],
             ..moves()
@@ -131,10 +135,7 @@ pub fn rows() -> Vec<Row> {
         Row {
             // Nobody reads the node's rules: what kube-proxy says within its own node tells.
             name: "wedged, the page moved, seen from a laptop",
-            faults: |cluster| {
-                let there = &cluster.worker(1)?.place.name;
-                Ok(vec![daemon::kube_proxy_wedged(cluster.control_plane()?), workload::moved_bare_to(there)])
-            },
+            faults: wedged_then_moved,
             by: |stage| Ok(stage.laptop.clone()),
             codes: &["BA3021"],
             flags: &["--allow", "system"],

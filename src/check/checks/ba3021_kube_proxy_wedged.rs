@@ -27,7 +27,7 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     let Some((node, rules, health)) = seen else { return from_afar(check, facts, target) };
     // 503: an update has been waiting for longer than two sync periods (or the node is about to be removed).
     let (silent, late) = (matches!(health.outcome, Outcome::Silent | Outcome::Timeout), is_late(&health.outcome));
-    if !facts.proxy.runs_on(node) || !(silent || late) || facts.proxy.has_just_started(node, facts.now(), 30) {
+    if !(silent || late) || !has_settled(facts, node) {
         return Vec::new();
     }
     let dead = stale(facts, target).filter(|s| !s.gone).map(|s| s.rule);
@@ -44,17 +44,8 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
     if !hurts && !silent {
         return Vec::new();
     }
-    let name = facts.proxy.pods.get(node).map(|p| pod::name(p)).unwrap_or_default();
-    let mut found = check
-        .found(target, ObjectRef::cluster("Node", node))
-        .with("node", node)
-        .with("pod", name)
-        .severity(if hurts { Severity::Error } else { Severity::Warning })
-        .confidence(if hurts && silent { Confidence::Certain } else { Confidence::Likely });
-    if facts.proxy.kind == Kind::Embedded {
-        found.remedies.retain(|r| *r != ActionName::RestartKubeProxy);
-    }
-    found = found.because_of([health]);
+    let confidence = if hurts && silent { Confidence::Certain } else { Confidence::Likely };
+    let mut found = accused(check, facts, target, node, hurts).confidence(confidence).because_of([health]);
     if let Some(rule) = dead {
         found = found.because(Evidence::Rule { node: node.to_owned(), rule: rule.clone() });
     }
@@ -67,20 +58,28 @@ fn run(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Findin
 /// From elsewhere its rules are not seen, but that it takes a connection in its own node and says nothing.
 fn from_afar(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>) -> Vec<Finding> {
     let (Some(_), Some(node)) = (target.stuck(), target.reach.node) else { return Vec::new() };
-    let inside = proxy::inside(facts.snapshot, node).filter(|p| p.outcome == Outcome::Silent);
-    let Some(inside) = inside.filter(|_| target.reach.answers == Some(false)) else { return Vec::new() };
-    if !facts.proxy.runs_on(node) || facts.proxy.has_just_started(node, facts.now(), 30) {
-        return Vec::new();
-    }
+    let silent = proxy::silent_inside(facts.snapshot, node).filter(|_| target.reach.answers == Some(false));
+    let Some(silent) = silent.filter(|_| has_settled(facts, node)) else { return Vec::new() };
     let proven = target.reach.pod_proxy.iter().copied().find(|p| p.outcome.is_right());
+    let found = accused(check, facts, target, node, proven.is_some()).confidence(Confidence::Likely);
+    vec![found.because_of([silent]).because_of(target.reach.failure()).because_of(proven)]
+}
+
+/// Whether a kube-proxy runs there that had its time.
+fn has_settled(facts: &Facts<'_>, node: &str) -> bool {
+    facts.proxy.runs_on(node) && !facts.proxy.has_just_started(node, facts.now(), 30)
+}
+
+/// The finding, whoever saw it.
+fn accused(check: &Check, facts: &Facts<'_>, target: &TargetFacts<'_>, node: &str, hurts: bool) -> Finding {
     let name = facts.proxy.pods.get(node).map(|p| pod::name(p)).unwrap_or_default();
-    let found = check
-        .found(target, ObjectRef::cluster("Node", node))
-        .with("node", node)
-        .with("pod", name)
-        .severity(if proven.is_some() { Severity::Error } else { Severity::Warning })
-        .confidence(Confidence::Likely);
-    vec![found.because_of([inside]).because_of(target.reach.failure()).because_of(proven)]
+    let found = check.found(target, ObjectRef::cluster("Node", node)).with("node", node).with("pod", name);
+    let mut found = found.severity(if hurts { Severity::Error } else { Severity::Warning });
+    // A static pod, or a part of another process: nobody makes it anew.
+    if facts.proxy.kind == Kind::Embedded {
+        found.remedies.retain(|r| *r != ActionName::RestartKubeProxy);
+    }
+    found
 }
 
 fn is_late(health: &Outcome) -> bool {

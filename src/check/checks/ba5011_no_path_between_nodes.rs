@@ -62,7 +62,7 @@ fn one_sided(facts: &Facts<'_>, target: &TargetFacts<'_>, service: &ServiceFacts
     let through = |node: &str| target.reach.through_node(node).map(|p| &p.outcome);
     let with_pod = service.usable().filter_map(|e| e.node).any(|n| through(n).is_some_and(Outcome::is_right));
     // Where kube-proxy of this node is stuck, its rules may lead to a pod that is gone.
-    let stuck = proxy::inside(facts.snapshot, from).is_some_and(|p| p.outcome == Outcome::Silent);
+    let stuck = proxy::silent_inside(facts.snapshot, from).is_some();
     with_pod && !stuck && through(from).is_some_and(is_lost) && !target.reach.is_turned_away()
 }
 

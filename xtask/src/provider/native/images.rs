@@ -23,8 +23,8 @@ pub fn coredns() -> String {
 
 /// The archive with all three, made if it is not in the cache.
 pub fn ensure(version: &str, programs: &Programs) -> Result<PathBuf> {
-    let [dns, pause] = [&programs.coredns, &programs.pause].map(|folder| folder.file_name().unwrap_or_default());
-    let [dns, pause] = [dns, pause].map(|name| name.display());
+    let name = |folder: &Path| folder.file_name().unwrap_or_default().display().to_string();
+    let (dns, pause) = (name(&programs.coredns), name(&programs.pause));
     let archive = build::cache_folder()?.join(format!("images-{version}-{dns}-{pause}-1.tar"));
     if archive.exists() {
         return Ok(archive);
