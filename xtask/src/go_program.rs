@@ -4,17 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::provider::docker::find_in;
-use crate::provider::native::build::cache_folder;
+use crate::provider::native::build::{self, cache_folder};
 use crate::run;
 
 /// Which command, in which version.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     pub name: &'static str,
-    /// Its main package, which `go install` takes with a version.
+    pub module: &'static str,
+    /// Its main package.
     pub package: &'static str,
     pub version: &'static str,
     /// The variable that holds the version it says, where a build by Go alone leaves it empty.
@@ -41,19 +42,16 @@ impl Program {
 
     /// The one in the cache folder, built where it is not there yet; `without_go` says what to do where it cannot be.
     pub fn built(&self, without_go: impl FnOnce() -> String) -> Result<PathBuf> {
-        let Self { name, version, .. } = *self;
-        let folder = cache_folder()?.join(format!("{name}-{version}"));
-        let own = folder.join(name);
+        let Self { name, module, package, version, .. } = *self;
+        let own = cache_folder()?.join(format!("{name}-{version}")).join(name);
         if own.is_file() {
             return Ok(own);
         }
         if find_in(&std::env::var_os("PATH").unwrap_or_default(), "go").is_none() {
             bail!("{}", without_go());
         }
-        println!("building {name} {version} with Go (once; kept in {})", folder.display());
-        self.build(&folder)
-            .with_context(|| format!("cannot build {name} {version}: is the Go module proxy reachable?"))?;
-        Ok(own)
+        let folder = build::program(name, module, package, version, self.ldflags())?;
+        Ok(folder.join(name))
     }
 
     /// What to do where the version is not there and cannot be built.
@@ -66,27 +64,10 @@ impl Program {
         )
     }
 
-    fn build(&self, folder: &Path) -> Result<()> {
-        let prefix = format!("{}.tmp-", self.name);
-        let work = tempfile::Builder::new().prefix(&prefix).tempdir_in(made(&cache_folder()?)?)?;
-        let mut go = Command::new("go");
-        go.args(self.go_install());
-        // Of another system or processor it would not lie where GOBIN says.
-        go.env("GOBIN", work.path()).env("CGO_ENABLED", "0").env("GOFLAGS", "").env_remove("GOOS").env_remove("GOARCH");
-        run::output(go.current_dir("/"))?;
-        made(folder)?;
-        std::fs::rename(work.path().join(self.name), folder.join(self.name))?;
-        Ok(())
-    }
-
-    /// What Go is told.
-    fn go_install(&self) -> Vec<String> {
-        let Self { package, version, .. } = self;
-        let stamp = self.stamp.map_or_else(String::new, |variable| format!(" -X {variable}={version}"));
-        ["install".to_owned(), "-trimpath".to_owned(), "-ldflags".to_owned()]
-            .into_iter()
-            .chain([format!("-s -w{stamp}"), format!("{package}@{version}")])
-            .collect()
+    /// What the linker is told.
+    fn ldflags(&self) -> String {
+        let stamp = self.stamp.map_or_else(String::new, |variable| format!(" -X {variable}={}", self.version));
+        format!("-s -w{stamp}")
     }
 }
 
@@ -101,18 +82,19 @@ fn read(line: &str) -> Option<String> {
     line.split_whitespace().find(|word| word.starts_with('v') && word.contains('.')).map(str::to_owned)
 }
 
-fn made(folder: &Path) -> Result<&Path> {
-    std::fs::create_dir_all(folder)?;
-    Ok(folder)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::provider::docker::fake;
 
-    const KIND: Program = Program { name: "kind", package: "sigs.k8s.io/kind", version: "v0.30.0", stamp: None };
+    const KIND: Program = Program {
+        name: "kind",
+        module: "sigs.k8s.io/kind",
+        package: "sigs.k8s.io/kind",
+        version: "v0.30.0",
+        stamp: None,
+    };
 
     #[test]
     fn a_version_is_read_from_what_the_command_says() {
@@ -140,8 +122,7 @@ mod tests {
 
     #[test]
     fn a_version_is_stamped_where_go_does_not() {
-        assert_eq!(KIND.go_install().join(" "), "install -trimpath -ldflags -s -w sigs.k8s.io/kind@v0.30.0");
-        let stamped = Program { stamp: Some("a/b.Version"), ..KIND };
-        assert!(stamped.go_install().contains(&"-s -w -X a/b.Version=v0.30.0".to_owned()));
+        assert_eq!(KIND.ldflags(), "-s -w");
+        assert_eq!(Program { stamp: Some("a/b.Version"), ..KIND }.ldflags(), "-s -w -X a/b.Version=v0.30.0");
     }
 }

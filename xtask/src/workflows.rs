@@ -12,6 +12,7 @@ use crate::{run, suite};
 const FOLDER: &str = ".github/workflows";
 const ACTIONLINT: Program = Program {
     name: "actionlint",
+    module: "github.com/rhysd/actionlint",
     package: "github.com/rhysd/actionlint/cmd/actionlint",
     version: "v1.7.12",
     stamp: None,

@@ -36,6 +36,7 @@ const MAKER: Maker = Maker {
 };
 const PROGRAM: Program = Program {
     name: NAME,
+    module: "github.com/k3d-io/k3d/v5",
     package: "github.com/k3d-io/k3d/v5",
     version: config::VERSION,
     stamp: Some("github.com/k3d-io/k3d/v5/version.Version"),

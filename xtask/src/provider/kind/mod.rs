@@ -176,7 +176,13 @@ pub fn keep_evidence(cluster: &str) -> Result<Option<PathBuf>> {
 
 /// The kind command that this machine needs.
 fn program(host: Host) -> Program {
-    Program { name: NAME, package: "sigs.k8s.io/kind", version: host.release().version, stamp: None }
+    Program {
+        name: NAME,
+        module: "sigs.k8s.io/kind",
+        package: "sigs.k8s.io/kind",
+        version: host.release().version,
+        stamp: None,
+    }
 }
 
 /// The kind command for a cluster, with the daemon and the network that it shall use.

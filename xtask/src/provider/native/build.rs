@@ -134,6 +134,12 @@ pub fn pause() -> Result<PathBuf> {
     own("pause", PAUSE_SOURCE, &[])
 }
 
+/// The folder with one program out of a module. Not by `go install`: where a registry has no list of the module's versions,
+/// that takes no version at all.
+pub fn program(name: &str, module: &str, package: &str, version: &str, ldflags: String) -> Result<PathBuf> {
+    Recipe { name, source: Source::Module(module), version, ldflags, packages: vec![package.to_owned()] }.ensure()
+}
+
 /// The folder with a program of our own: one file, and the modules that it needs with their versions. Its name changes
 /// with them.
 pub fn own(name: &str, text: &str, requires: &[(&str, &str)]) -> Result<PathBuf> {
@@ -203,16 +209,18 @@ impl Recipe<'_> {
         };
         let bin = work.join("bin");
         std::fs::create_dir(&bin)?;
-        // setpriv: a build whose xtask was killed ends too.
-        let mut command = Command::new("setpriv");
+        let mut command = go();
         command
-            .args(["--pdeathsig", "TERM", "go", "build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
+            .args(["build", "-v", "-trimpath", "-ldflags", &self.ldflags, "-o"])
             .arg(format!("{}/{program}", bin.display()))
             .args(&self.packages)
             .current_dir(work)
             .env("CGO_ENABLED", "0")
             .env("GOFLAGS", "-mod=mod")
             .env("GOWORK", "off")
+            // It runs here.
+            .env_remove("GOOS")
+            .env_remove("GOARCH")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -279,6 +287,16 @@ pub fn remove_leftovers(cache: &Path, name: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Go, which ends too where this program is killed; only Linux can do that.
+fn go() -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new("go");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "go"]);
+    command
 }
 
 fn require_go() -> Result<()> {
