@@ -16,6 +16,8 @@ use crate::provider::native::{lock, teardown};
 use crate::run;
 use network::LABEL;
 
+/// k3d's label with a cluster's name, on containers and volumes.
+pub const K3D_CLUSTER: &str = "k3d.cluster";
 /// How long its end may take.
 const ENDING: Duration = Duration::from_secs(60);
 
@@ -188,14 +190,19 @@ fn remove(docker: &Docker, cluster: &str, keep_client: bool) -> Result<()> {
     })
 }
 
-/// podman has no nameless volumes with options of their own, so kind names them, and labels each with its node's name.
+/// What has a name stays when its container goes: k3d's one for the images that it carries to the nodes; and podman has no
+/// nameless volumes with options of their own, so kind names them, and labels each with its node's name.
 fn remove_volumes(docker: &Docker, cluster: &str) -> Result<()> {
-    if docker.client == Client::Podman {
+    let found = if docker.client == Client::Podman {
         let all = docker.lines(&["volume", "ls", "--format", "{{.Name}} {{.Labels}}"])?;
-        let found: Vec<_> = all.iter().filter_map(|line| volume_of(line, cluster)).collect();
-        if !found.is_empty() {
-            docker.run(&[&["volume", "rm", "--force"], &found[..]].concat())?;
-        }
+        all.iter().filter_map(|line| volume_of(line, cluster)).map(str::to_owned).collect()
+    } else {
+        // That of somebody else's cluster of this name is in use.
+        let label = format!("label={K3D_CLUSTER}={cluster}");
+        docker.lines(&["volume", "ls", "--quiet", "--filter", "dangling=true", "--filter", &label])?
+    };
+    if !found.is_empty() {
+        docker.run(&[&["volume", "rm", "--force"].map(String::from)[..], &found].concat())?;
     }
     Ok(())
 }

@@ -58,7 +58,8 @@ pub struct Wanted<'a> {
     pub shared: &'a Path,
 }
 
-/// k3d's configuration (k3d.io/v1alpha5). A failed start is left as it is, to be looked at.
+/// k3d's configuration (k3d.io/v1alpha5). A failed start is left as it is, to be looked at. The volume for images stays:
+/// without one, k3d v5.9.0 looks for it at nodes that it has not made yet, and fails.
 pub fn cluster(wanted: &Wanted<'_>) -> Result<String> {
     let shared = wanted.shared.display().to_string();
     if let Some(sign) = ['$', ':'].into_iter().find(|sign| shared.contains(*sign)) {
@@ -85,7 +86,6 @@ options:
     wait: true
     timeout: 120s
     disableLoadbalancer: true
-    disableImageVolume: true
     disableRollback: true
   kubeconfig:
     updateDefaultKubeconfig: false
@@ -142,7 +142,6 @@ options:
     wait: true
     timeout: 120s
     disableLoadbalancer: true
-    disableImageVolume: true
     disableRollback: true
   kubeconfig:
     updateDefaultKubeconfig: false

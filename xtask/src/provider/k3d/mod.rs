@@ -28,7 +28,7 @@ use crate::run;
 pub const NAME: &str = "k3d";
 const MAKER: Maker = Maker {
     name: NAME,
-    cluster: "k3d.cluster",
+    cluster: cluster::K3D_CLUSTER,
     role: "k3d.role",
     roles: ["server", "agent"],
     end: "k3d cluster delete",
@@ -228,6 +228,8 @@ impl Start<'_> {
 fn command(docker: &Docker, k3d: &Path, kubeconfig: &Path) -> Command {
     let mut command = docker.user(k3d);
     command.env("KUBECONFIG", kubeconfig);
+    // What it says may stand in an error of ours.
+    command.env("LOG_COLORS", "false");
     command
 }
 
