@@ -6,6 +6,8 @@ pub mod apiserver;
 #[cfg(unix)]
 pub mod app;
 #[cfg(unix)]
+pub mod beside;
+#[cfg(unix)]
 pub mod cluster;
 pub mod condition;
 #[cfg(unix)]

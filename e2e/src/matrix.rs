@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::app::{Bookinfo, NAMESPACE};
+use crate::beside;
 use crate::cluster::Cluster;
 use crate::condition::until;
 use crate::faults::Fault;
@@ -159,8 +160,12 @@ pub struct Played {
     pub undone: bool,
 }
 
-/// Plays a row: broken as the client sees it, named, brought back, undone.
+/// Plays a row: broken as the client sees it, named, brought back, undone. Where other tools are asked for, they look at
+/// what is broken instead.
 pub fn play(stage: &Stage, row: &Row) -> Result<()> {
+    if let Some(popeye) = beside::asked() {
+        return beside::play(stage, row, &popeye);
+    }
     let mut played = Played {
         line: row.line.to_owned(),
         name: row.name.to_owned(),
@@ -176,7 +181,8 @@ pub fn play(stage: &Stage, row: &Row) -> Result<()> {
     result
 }
 
-fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
+/// Starts the application and injects the fault; `healthy` is called between the two, where the page opens there.
+pub(crate) fn inject(stage: &Stage, row: &Row, healthy: impl FnOnce() -> Result<()>) -> Result<()> {
     let app = (row.app)(&stage.cluster)?;
     let inject = || (row.faults)(&stage.cluster)?.into_iter().try_for_each(|fault| stage.inject(fault));
     if row.before_app {
@@ -189,9 +195,15 @@ fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
     if !row.before_app {
         if row.gets_ready {
             stage.page(PAGE).context("before the fault")?;
+            healthy()?;
         }
         inject()?;
     }
+    Ok(())
+}
+
+fn course(stage: &Stage, row: &Row, played: &mut Played) -> Result<()> {
+    inject(stage, row, || Ok(()))?;
     let by = (row.by)(stage)?;
     if row.end == End::Refused {
         return refused(stage, row, &by, played);
@@ -245,7 +257,7 @@ fn refused(stage: &Stage, row: &Row, by: &Plugin, played: &mut Played) -> Result
 }
 
 /// Waits until the cause is told as the row says, by a look that did not have to wait for what is only seconds old.
-fn diagnose(row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
+pub(crate) fn diagnose(row: &Row, by: &Plugin, played: &mut Played) -> Result<()> {
     until("the cause is named", TOLD, || {
         let start = Instant::now();
         let diagnosis = by.diagnose(row.targets, row.exit)?;
@@ -341,8 +353,9 @@ fn path(by: &Plugin, row: &Row, played: &mut Played) -> Result<()> {
     Ok(())
 }
 
-fn keep(played: &Played) -> Result<()> {
+/// Adds a result to the file that the environment names.
+pub(crate) fn keep(result: &impl Serialize) -> Result<()> {
     let Some(file) = std::env::var_os(RESULTS) else { return Ok(()) };
     let mut file = OpenOptions::new().append(true).create(true).open(file).context("the file of results")?;
-    writeln!(file, "{}", serde_json::to_string(played)?).context("the file of results")
+    writeln!(file, "{}", serde_json::to_string(result)?).context("the file of results")
 }

@@ -38,7 +38,7 @@ pub enum Suite {
 
 impl Suite {
     /// Its tests, for cargo.
-    fn cargo(self) -> [&'static str; 8] {
+    pub fn cargo(self) -> [&'static str; 8] {
         let test = match self {
             Self::Live => "live",
             Self::Faults => "faults",
@@ -309,7 +309,6 @@ fn on_its_own(
 }
 
 fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
-    let places = Places::new(cluster);
     let descriptor = cluster::loaded(cluster)?;
     let left_out = left_out(args, &descriptor)?;
     let mut command = args.suite.cargo().to_vec();
@@ -317,12 +316,7 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
     command.extend(args.scenario.as_deref());
     let skipped = args.skip.iter().chain(left_out.iter().map(|(name, _)| name));
     command.extend(skipped.flat_map(|name| ["--skip", name.as_str()]));
-    let mut env = vec![
-        ("BOOKACCESS_E2E_CLUSTER", places.descriptor()),
-        ("BOOKACCESS_BIN", binary.to_owned()),
-        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
-        (::e2e::matrix::RESULTS, results.to_owned()),
-    ];
+    let mut env = environment(cluster, binary, results)?;
     if args.quick {
         env.push((::e2e::matrix::QUICK, PathBuf::from("1")));
     }
@@ -336,6 +330,16 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
         println!("what can be learnt of the cluster is kept in {}", folder.display());
     }
     Ok(outcome)
+}
+
+/// What a suite must know: its cluster, the program under test, this program, and where its results go.
+pub fn environment(cluster: &str, binary: &Path, results: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+    Ok(vec![
+        ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),
+        ("BOOKACCESS_BIN", binary.to_owned()),
+        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
+        (::e2e::matrix::RESULTS, results.to_owned()),
+    ])
 }
 
 /// The scenarios that such a cluster cannot play, each with the reason.

@@ -46,6 +46,13 @@ fn times(stat: &str) -> Result<(u64, u64)> {
     Ok((ticks.iter().sum(), ticks.iter().skip(3).take(2).sum()))
 }
 
+/// The most important of it, on a line.
+pub fn in_short(binary: &Path) -> Result<String> {
+    let machine = describe(binary)?;
+    let told = ["CPU", "memory", "kernel", "commit"].iter().filter_map(|name| machine.get_key_value(*name));
+    Ok(told.map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(" · "))
+}
+
 /// What the figures depend on, by name.
 pub fn describe(binary: &Path) -> Result<BTreeMap<String, String>> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: figures of the forwarding engine beside those of what it replaces.
+//! `cargo xtask bench`: figures of what it does, beside those of what people use without it.
 
+mod diagnose;
 mod figures;
 mod forward;
 mod machine;
@@ -31,6 +32,8 @@ enum Command {
     Forward(forward::Args),
     /// What faults cost those who load the page meanwhile: NodePort, kubectl port-forward, and each of our carriers
     Recovery(recovery::Args),
+    /// What `diagnose` says of the faults that break the page, beside popeye
+    Diagnose(diagnose::Args),
     /// What `diagnose -A --from` costs on the largest cluster that Kubernetes is made for
     Size(size::Args),
 }
@@ -40,6 +43,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::Forward(args) => forward::run(args),
         Command::Recovery(args) => recovery::run(args),
+        Command::Diagnose(args) => diagnose::run(args),
         Command::Size(args) => size::run(args),
     }
 }

@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn the_document_has_the_marks() {
         let text = fs::read_to_string(top().join(DOCUMENT)).unwrap();
-        for name in ["forward", "recovery", "size"] {
+        for name in ["diagnose", "forward", "recovery", "size"] {
             readme::marked(&text, name, &format!("bench {name}")).unwrap();
         }
     }

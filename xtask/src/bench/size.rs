@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         LARGEST.targets(),
         bytes >> 20,
         took.as_secs_f64(),
-        of_machine(&binary)?,
+        machine::in_short(&binary)?,
     );
     println!("\n{text}");
     if args.record {
@@ -105,10 +105,4 @@ fn judge(binary: &Path, file: &Path) -> Result<Run> {
     let found = said.matches("\"severity\": \"error\"").count();
     ensure!(found >= LARGEST.broken(), "{found} errors found, but {} targets are broken", LARGEST.broken());
     Ok(Run { took, resident_mib })
-}
-
-fn of_machine(binary: &Path) -> Result<String> {
-    let machine = machine::describe(binary)?;
-    let told = ["CPU", "memory", "kernel", "commit"].iter().filter_map(|name| machine.get_key_value(*name));
-    Ok(told.map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(" · "))
 }
