@@ -49,9 +49,10 @@ fn typed(globals: &Globals) -> Result<Option<Typed>, ExpectedError> {
     globals.address.as_deref().map(parse_address).transpose()
 }
 
-/// A look at a cluster that had its time: a rollout or fresh start in progress is waited for, at most `limit`, and so
-/// are rules that kube-proxy has yet to write. What is certainly broken is not waited for. `waiting` is told once. A
-/// glance that was taken just before serves as the beginning of the first look.
+/// A look at a cluster that had its time: a rollout or fresh start in progress is waited for, and so are rules that
+/// kube-proxy has yet to write. All looks together take at most `limit`, unless the first alone takes longer. What is
+/// certainly broken is not waited for. `waiting` is told once. A glance that was taken just before serves as the
+/// beginning of the first look.
 pub async fn settled(
     field: &Field,
     limit: Duration,
@@ -61,6 +62,7 @@ pub async fn settled(
     let deadline = Instant::now() + limit;
     let mut told = false;
     loop {
+        let begun = Instant::now();
         let snapshot = match glance.take() {
             Some(glance) => observe::complete(&field.cluster, glance).await,
             None => observe::look(&field.cluster, &field.targets, &field.wanted).await,
@@ -71,7 +73,9 @@ pub async fn settled(
             let blamed = errors(&report, &t.target.to_string()).next().is_some();
             t.reach.answers != Some(true) && !blamed && is_young(t, &facts)
         });
-        let Some(target) = waits_for.filter(|_| Instant::now() < deadline) else {
+        // Another look takes about as long.
+        let over = Instant::now() + SETTLE_EVERY + begun.elapsed();
+        let Some(target) = waits_for.filter(|_| over < deadline) else {
             return snapshot;
         };
         if !std::mem::replace(&mut told, true) {
