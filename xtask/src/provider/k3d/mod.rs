@@ -165,8 +165,8 @@ impl Start<'_> {
             proxy_mode: self.request.proxy_mode,
             shared,
         };
-        // k3d tells the format by the ending.
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        // k3d tells the format by the ending. What a kill leaves goes with the cluster's folder.
+        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile_in(&self.places.run)?;
         file.write_all(config::cluster(&wanted)?.as_bytes())?;
         let mut command = command(self.docker, k3d, &self.places.data.join("kubeconfig"));
         command.args(["cluster", "create", "--config"]).arg(file.path());
@@ -305,7 +305,7 @@ mod tests {
         let docker = fake::own(folder.path(), "true");
         let request = request(ProxyMode::None);
         let mut places = Places::new("e2e");
-        places.data = folder.path().join("data");
+        (places.run, places.data) = (folder.path().to_owned(), folder.path().join("data"));
         let start = Start { maker: &MAKER, docker: &docker, request: &request, places: &places };
         start.create(&k3d, "rancher/k3s:v1.35.5-k3s1", Path::new("/c/client")).unwrap();
         let seen_lines = lines(&seen);
