@@ -38,7 +38,7 @@ pub enum Suite {
 
 impl Suite {
     /// Its tests, for cargo.
-    pub fn cargo(self) -> [&'static str; 8] {
+    fn cargo(self) -> [&'static str; 8] {
         let test = match self {
             Self::Live => "live",
             Self::Faults => "faults",
@@ -235,7 +235,7 @@ fn play_on(args: &Args, provider: Provider) -> Result<Outcome> {
     let build = [&args.suite.cargo()[..], &["--no-run"]].concat();
     ensure!(suite::cargo(&build, &[])?.good(), "the suite cannot be built");
     let results = tempfile::NamedTempFile::new()?;
-    let play = |cluster: &str| play(args, cluster, &binary, results.path());
+    let play = |cluster: &str| play(args, cluster, &binary, results.path(), &[]);
     let outcome = match &args.cluster {
         Some(running) => play(running)?,
         None => {
@@ -308,7 +308,15 @@ fn on_its_own(
     Ok(outcome)
 }
 
-fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Outcome> {
+/// Runs the suite on a cluster that is up; each test is told `more` by its environment.
+pub fn play(
+    args: &Args,
+    cluster: &str,
+    binary: &Path,
+    results: &Path,
+    more: &[(&'static str, PathBuf)],
+) -> Result<Outcome> {
+    let places = Places::new(cluster);
     let descriptor = cluster::loaded(cluster)?;
     let left_out = left_out(args, &descriptor)?;
     let mut command = args.suite.cargo().to_vec();
@@ -316,7 +324,13 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
     command.extend(args.scenario.as_deref());
     let skipped = args.skip.iter().chain(left_out.iter().map(|(name, _)| name));
     command.extend(skipped.flat_map(|name| ["--skip", name.as_str()]));
-    let mut env = environment(cluster, binary, results)?;
+    let mut env = vec![
+        ("BOOKACCESS_E2E_CLUSTER", places.descriptor()),
+        ("BOOKACCESS_BIN", binary.to_owned()),
+        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
+        (::e2e::matrix::RESULTS, results.to_owned()),
+    ];
+    env.extend_from_slice(more);
     if args.quick {
         env.push((::e2e::matrix::QUICK, PathBuf::from("1")));
     }
@@ -330,16 +344,6 @@ fn play(args: &Args, cluster: &str, binary: &Path, results: &Path) -> Result<Out
         println!("what can be learnt of the cluster is kept in {}", folder.display());
     }
     Ok(outcome)
-}
-
-/// What a suite must know: its cluster, the program under test, this program, and where its results go.
-pub fn environment(cluster: &str, binary: &Path, results: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
-    Ok(vec![
-        ("BOOKACCESS_E2E_CLUSTER", Places::new(cluster).descriptor()),
-        ("BOOKACCESS_BIN", binary.to_owned()),
-        ("BOOKACCESS_XTASK", std::env::current_exe().context("where this program lies")?),
-        (::e2e::matrix::RESULTS, results.to_owned()),
-    ])
 }
 
 /// The scenarios that such a cluster cannot play, each with the reason.

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::provider::docker::find_in;
-use crate::provider::native::build::{self, cache_folder};
+use crate::provider::native::build;
 use crate::run;
 
 /// Which command, in which version.
@@ -43,7 +43,7 @@ impl Program {
     /// The one in the cache folder, built where it is not there yet; `without_go` says what to do where it cannot be.
     pub fn built(&self, without_go: impl FnOnce() -> String) -> Result<PathBuf> {
         let Self { name, module, package, version, .. } = *self;
-        let own = cache_folder()?.join(format!("{name}-{version}")).join(name);
+        let own = build::folder_of(name, version)?.join(name);
         if own.is_file() {
             return Ok(own);
         }

@@ -1,18 +1,18 @@
 //! `bench diagnose`: what is said of each fault that makes the page fail, by us and by popeye.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use e2e::beside::{Beside, POPEYE, Said};
 
 use super::forward::release;
-use super::{machine, record};
+use super::{machine, record, stats};
 use crate::e2e::Suite;
 use crate::go_program::Program;
 use crate::provider::native;
-use crate::{cluster, e2e as live, run, suite};
+use crate::{cluster, e2e as live, run};
 
 /// Name of its own cluster.
 const NAME: &str = "diagnose";
@@ -85,10 +85,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.cluster.is_none() {
         cluster::up(&live::up_args(NAME))?;
     }
-    let played = play(args, name, &binary, &popeye, results.path());
+    let asked = live::Args { suite: Suite::Faults, scenario: args.scenario.clone(), ..live::Args::default() };
+    let played = live::play(&asked, name, &binary, results.path(), &[(POPEYE, popeye)]);
     // What went wrong in the play comes first.
     let ended = if args.cluster.is_none() { live::end(NAME) } else { Ok(()) };
-    let good = played?;
+    let good = played?.good();
     ended?;
     let looks = std::fs::read_to_string(results.path())?;
     let looks: Vec<Beside> = looks.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
@@ -99,15 +100,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         record::section("diagnose", &text)?;
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn play(args: &Args, cluster: &str, binary: &Path, popeye: &Path, results: &Path) -> Result<bool> {
-    let mut env = live::environment(cluster, binary, results)?;
-    env.push((POPEYE, popeye.to_owned()));
-    let mut command = Suite::Faults.cargo().to_vec();
-    command.extend(["--", "--test-threads=1"]);
-    command.extend(args.scenario.as_deref());
-    Ok(suite::cargo(&command, &env)?.good())
 }
 
 /// What popeye says of a fault.
@@ -166,9 +158,8 @@ fn table(looks: &[Beside]) -> String {
 }
 
 fn median(milliseconds: impl Iterator<Item = u128>) -> String {
-    let mut all: Vec<u128> = milliseconds.collect();
-    all.sort_unstable();
-    format!("{:.2} s", all.get(all.len() / 2).copied().unwrap_or_default() as f64 / 1000.0)
+    let all: Vec<f64> = milliseconds.map(|took| took as f64 / 1000.0).collect();
+    format!("{:.2} s", stats::median(&all).unwrap_or_default())
 }
 
 #[cfg(test)]

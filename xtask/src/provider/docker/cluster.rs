@@ -2,10 +2,12 @@
 //! leaves two folders named after it, and with Docker two networks and what is attached to them.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tempfile::NamedTempFile;
 
 use super::nodes::Maker;
 use super::{Client, Docker, daemon, network, reachable};
@@ -68,6 +70,14 @@ fn undo(request: &Request, places: &Places, evidence: Evidence, error: anyhow::E
         Ok(()) => error,
         Err(left) => error.context(format!("and the clean-up failed too: {left:#}")),
     }
+}
+
+/// A file for the command that makes the nodes. What a kill leaves of it goes with the cluster's folder.
+pub fn config_file(places: &Places, text: &str) -> Result<NamedTempFile> {
+    // k3d tells the format by the ending.
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile_in(&places.run)?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
 }
 
 /// The description of a cluster that runs as asked; what is left of a broken one is cleaned away.

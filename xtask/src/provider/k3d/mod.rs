@@ -7,7 +7,6 @@ mod config;
 pub mod testcontainers;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -165,9 +164,7 @@ impl Start<'_> {
             proxy_mode: self.request.proxy_mode,
             shared,
         };
-        // k3d tells the format by the ending. What a kill leaves goes with the cluster's folder.
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile_in(&self.places.run)?;
-        file.write_all(config::cluster(&wanted)?.as_bytes())?;
+        let file = cluster::config_file(self.places, &config::cluster(&wanted)?)?;
         let mut command = command(self.docker, k3d, &self.places.data.join("kubeconfig"));
         command.args(["cluster", "create", "--config"]).arg(file.path());
         run::output(&mut command).map(drop).map_err(|error| self.docker.explained(error))

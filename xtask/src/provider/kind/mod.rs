@@ -115,9 +115,7 @@ impl Start<'_> {
     fn create(&self, kind: &Path, image: &str, shared: &Path) -> Result<()> {
         let wanted =
             config::Wanted { image, workers: self.request.workers, proxy_mode: self.request.proxy_mode, shared };
-        // What a kill leaves goes with the cluster's folder.
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile_in(&self.places.run)?;
-        std::io::Write::write_all(&mut file, config::cluster(self.host, &wanted).as_bytes())?;
+        let file = cluster::config_file(self.places, &config::cluster(self.host, &wanted))?;
         let mut command = command(self.docker, kind, &self.request.name)?;
         command.args(["create", "cluster", "--retain", "--name", &self.request.name, "--config"]).arg(file.path());
         // Never the user's own.

@@ -67,6 +67,11 @@ pub fn cache_folder() -> Result<PathBuf> {
     Ok(base.join("kubectl-bookaccess"))
 }
 
+/// Where the programs of a build lie once they are built.
+pub fn folder_of(name: &str, version: &str) -> Result<PathBuf> {
+    Ok(cache_folder()?.join(format!("{name}-{version}")))
+}
+
 /// Builds what is not in the cache yet.
 pub fn ensure(version: &str) -> Result<Programs> {
     Ok(Programs {
@@ -169,7 +174,7 @@ impl Recipe<'_> {
     /// The folder with the programs, built if it is not there. Two that want it at once: the second waits.
     fn ensure(&self) -> Result<PathBuf> {
         let cache = &cache_folder()?;
-        let folder = cache.join(format!("{}-{}", self.name, self.version));
+        let folder = folder_of(self.name, self.version)?;
         if folder.is_dir() {
             return Ok(folder);
         }
